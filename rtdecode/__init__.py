@@ -1,0 +1,1 @@
+"""rtdecode: decode brain recordings while they run."""

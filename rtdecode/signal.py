@@ -1,0 +1,178 @@
+"""Chunk, Marker, StreamInfo: the only types that every room shares."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtdecode.errors import StampError
+
+#: Channel types that are brain data; the others (``stim``, ``eog``, ``misc``...) ride along and are never decoded.
+DATA_TYPES = frozenset({"eeg", "mag", "grad", "ref_meg", "seeg", "ecog", "dbs", "csd", "fnirs"})
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One channel of a stream.
+
+    Parameters
+    ----------
+    name : str
+        As the stream or the file spells it.
+    type : str
+        MNE's channel types: ``eeg``, ``mag``, ``grad``, ``seeg``, ``ecog``, ``stim``, ``eog``, ``misc``...
+    unit : str
+        SI unit of the samples as this project hands them on: ``V``, ``T``, ``T/m``; ``1`` for plain numbers such as
+        trigger codes; empty where the stream declares none and neither did the user.
+    position : tuple of float, optional
+        Sensor position in metres, head coordinates, if known.
+    """
+
+    name: str
+    type: str = "eeg"
+    unit: str = ""
+    position: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """What a stream declares about itself, after units were converted to SI.
+
+    Parameters
+    ----------
+    channels : tuple of Channel
+        In the order of the columns of `Chunk.samples`.
+    sfreq : float
+        Nominal sampling rate in Hz.
+    source : str
+        Where it comes from, for people: ``lsl:NAME``, ``recording:FILE``, ``simulated:...``.
+    source_id : str
+        The sender's own identity, where it has one.
+    declared_by_user : tuple of str
+        What the stream left open and the configuration declared, e.g. ``"unit of 64 channels: uV"``. Shown, and published.
+    """
+
+    channels: tuple[Channel, ...]
+    sfreq: float
+    source: str = ""
+    source_id: str = ""
+    declared_by_user: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Channel names, in column order."""
+        return tuple(channel.name for channel in self.channels)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """Consecutive samples of one segment.
+
+    Parameters
+    ----------
+    samples : ndarray of float32, shape (n, channels)
+        In SI units (or plain numbers for trigger channels), C-contiguous.
+    stamps : ndarray of float64, shape (n,)
+        Seconds; host time when live, the recording's own time in a replay. Strictly increasing.
+    first_index : int
+        Index of the first sample, counted from the start of its segment. A jump in it is a hole.
+    segment : int
+        Counts restarts of the sender or its clock.
+    arrived : float
+        Host time at which the last sample was in our hands; NaN in a replay.
+    """
+
+    samples: NDArray[np.float32]
+    stamps: NDArray[np.float64]
+    first_index: int
+    segment: int = 0
+    arrived: float = math.nan
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def stop_index(self) -> int:
+        """Index one past the last sample."""
+        return self.first_index + len(self.samples)
+
+    def check(self, n_channels: int) -> None:
+        """Raise `StampError` unless shapes, types and stamps are as declared above."""
+        n = len(self.stamps)
+        if self.samples.dtype != np.float32 or self.stamps.dtype != np.float64:
+            raise StampError(
+                f"a chunk at index {self.first_index} holds {self.samples.dtype} samples and {self.stamps.dtype} stamps; "
+                "expected float32 and float64"
+            )
+        if self.samples.shape != (n, n_channels):
+            raise StampError(
+                f"a chunk at index {self.first_index} has samples of shape {self.samples.shape} and {n} stamps; "
+                f"expected ({n}, {n_channels})"
+            )
+        check_stamps(self.stamps, self.first_index)
+
+
+def check_stamps(stamps: NDArray[np.float64], first_index: int, previous: float = -math.inf) -> None:
+    """Raise `StampError` unless the stamps are finite and increase strictly, from `previous` on.
+
+    Parameters
+    ----------
+    stamps : ndarray of float64, shape (n,)
+        Seconds.
+    first_index : int
+        Index of the first sample, for the message.
+    previous : float
+        The stamp of the sample before the first.
+    """
+    if not np.isfinite(stamps).all():
+        at = int(np.flatnonzero(~np.isfinite(stamps))[0])
+        raise StampError(f"the stamp of sample {first_index + at} is {stamps[at]}; expected seconds")
+    steps = np.diff(stamps, prepend=previous)
+    if len(steps) and not (steps > 0).all():
+        at = int(np.flatnonzero(~(steps > 0))[0])
+        before = float(stamps[at] - steps[at])
+        how = "repeats the stamp before it" if steps[at] == 0 else f"runs backwards by {-steps[at] * 1e3:.3f} ms"
+        raise StampError(
+            f"the stamp of sample {first_index + at}, {stamps[at]:.6f} s, {how} ({before:.6f} s); "
+            "expected stamps that increase"
+        )
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Marker:
+    """Something that happened at a moment: a stimulus, a key, a trigger code.
+
+    Parameters
+    ----------
+    stamp : float
+        Seconds, on the same clock as the chunks'.
+    value : str
+        Numeric codes are written without a fraction where they have none: ``"5"``.
+    stream : str
+        The stream or channel it came from.
+    """
+
+    stamp: float
+    value: str
+    stream: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """What a source gives at one read: samples, markers, and how far the markers are complete.
+
+    Parameters
+    ----------
+    chunk : Chunk or None
+        None where only markers or the watermark moved.
+    markers : sequence of Marker
+        In any order; a marker's samples may have come before it or may come after it.
+    watermark : float
+        Every marker with a stamp up to this one has been given by now. ``inf`` at the end of a recording.
+    """
+
+    chunk: Chunk | None
+    markers: Sequence[Marker] = field(default=())
+    watermark: float = -math.inf

@@ -1,0 +1,43 @@
+"""The Source protocol: what *acquire*, a replay and a test read from."""
+
+from types import TracebackType
+from typing import Protocol, Self
+
+from rtdecode.signal import Batch, StreamInfo
+
+
+class Source(Protocol):
+    """Samples and markers from somewhere.
+
+    A source is opened by `open` (or ``with``), read until `read` returns None, and closed by `close`, which may be
+    called from another thread or twice. Samples come as float32 in SI units, scaled in float64 with one cast.
+    """
+
+    def open(self) -> StreamInfo:
+        """Connect, and say what will come. Raises `SourceError` (or a child of it) where that is impossible."""
+        ...
+
+    def read(self, timeout: float) -> Batch | None:
+        """The next batch, as soon as one sample or marker is there.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds to wait. When nothing came, a batch without chunk and markers but with the watermark as it stands.
+
+        Returns
+        -------
+        Batch or None
+            None once the source has ended; every sample and marker has then been given.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of everything. Safe to call twice."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

@@ -1,0 +1,173 @@
+"""Every message rtdecode sends, version 1.
+
+A message is multipart: ``topic | header | array | array...``. The header is msgpack of one of these structs; each array
+is a raw little-endian frame that the header's `arrays` describes, in order. The JSON Schema in ``docs/`` is made from
+this file.
+"""
+
+from typing import Literal
+
+import msgspec
+
+VERSION = 1
+
+Status = Literal["ok", "late", "skipped", "gap", "artifact", "failed"]
+
+
+class Array(msgspec.Struct, frozen=True, kw_only=True):
+    """How to read one raw frame: name, numpy dtype (``<f4``, ``<f8``, ``<i4``...) and shape."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class WireMarker(msgspec.Struct, frozen=True, kw_only=True):
+    """A marker: stamp in seconds of the stream's clock, value, and the stream it came from."""
+
+    stamp: float
+    value: str
+    stream: str = ""
+
+
+class WireChannel(msgspec.Struct, frozen=True, kw_only=True):
+    """A channel of a described stream; units are SI."""
+
+    name: str
+    type: str
+    unit: str
+    position: tuple[float, float, float] | None = None
+
+
+class Ledger(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the time of one window went: host-clock seconds, null where a stage did not happen (or in a replay)."""
+
+    stamp: float
+    """Stamp of the window's newest sample."""
+    arrived: float | None = None
+    """That sample was in *acquire*'s hands."""
+    received: float | None = None
+    """Its chunk was in *decode*'s hands."""
+    due: float | None = None
+    """The window was complete and conditioned."""
+    encoded: float | None = None
+    """The encoder was done."""
+    published: float | None = None
+    """The message was handed to the socket."""
+    budget_ms: float | None = None
+    """Allowed time from `arrived` to `published`."""
+    met: bool | None = None
+    """Whether it was."""
+
+
+class Retrieval(msgspec.Struct, frozen=True, kw_only=True):
+    """The k best gallery items, best first; `none_of_these` is null where no threshold was calibrated."""
+
+    indices: tuple[int, ...]
+    names: tuple[str, ...]
+    scores: tuple[float, ...]
+    margin: float
+    none_of_these: bool | None = None
+
+
+class Label(msgspec.Struct, frozen=True, kw_only=True):
+    """Class probabilities."""
+
+    names: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    best: str
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    v: int = VERSION
+    seq: int
+    """Counts the messages of this topic from this publisher; a jump is a loss."""
+    arrays: tuple[Array, ...] = ()
+    retained: bool = False
+    """True when this is the last value, sent again for a late subscriber."""
+
+
+class Window(_Message, tag="window"):
+    """The one message of one due window. Topic: ``PIPELINE.KIND``."""
+
+    kind: Literal["embedding", "retrieval", "label"]
+    pipeline: str
+    bundle: str
+    """First 12 hex digits of the bundle's id."""
+    window: str
+    """Which of the pipeline's windows."""
+    segment: int
+    start: int
+    """First conditioned sample, counted from the segment's start."""
+    length: int
+    sfreq: float
+    """Rate of the conditioned samples in Hz."""
+    status: Status
+    reason: str = ""
+    marker: WireMarker | None = None
+    retrieval: Retrieval | None = None
+    label: Label | None = None
+    ledger: Ledger
+
+
+class Event(_Message, tag="event"):
+    """Something happened: gap, reconnect, swap, joined, lost, end... Topic: ``PIPELINE.event`` or ``acquire.event``."""
+
+    origin: str
+    event: str
+    text: str
+    stamp: float
+    details: dict[str, str | int | float | bool | None] = {}
+
+
+class Description(_Message, tag="description"):
+    """What the publisher's stream is. Sent first to every subscriber. Topic: ``PIPELINE.description``."""
+
+    pipeline: str
+    source: str
+    sfreq: float
+    channels: tuple[WireChannel, ...]
+    declared_by_user: tuple[str, ...] = ()
+    conditioned_sfreq: float
+    group_delay: float
+    """Delay of the conditioning chain in seconds."""
+    bundle: str
+    engine: dict[str, str | int | tuple[int, ...]]
+    items: tuple[str, ...] = ()
+    """Names of the gallery or of the classes."""
+    clock: str
+    """``lsl`` or ``perf_counter``."""
+    clock_id: str
+    """Host and boot: stamps of two messages may be compared only where it is the same."""
+    utc_anchor: tuple[float, float]
+    """A host-clock time and the UTC time (seconds since 1970) at that moment."""
+
+
+class Health(_Message, tag="health"):
+    """Counters of a pipeline: due = ok + late + skipped + gap + artifact + failed. Topic: ``PIPELINE.health``."""
+
+    pipeline: str
+    due: int
+    counts: dict[str, int]
+    dropped: int
+    """Messages that at least one slow subscriber did not get."""
+    uptime_s: float
+
+
+class Samples(_Message, tag="samples"):
+    """One entry of *acquire*'s log: samples, markers, watermark. Topic: ``acquire.samples``.
+
+    `seq` is the log's own index. Arrays: ``samples`` (<f4, (n, channels)) and ``stamps`` (<f8, (n,)), both absent where
+    only markers or the watermark moved.
+    """
+
+    segment: int
+    first_index: int
+    arrived: float
+    markers: tuple[WireMarker, ...] = ()
+    watermark: float
+    end: bool = False
+    """The source has ended; nothing follows."""
+
+
+Message = Window | Event | Description | Health | Samples
