@@ -9,10 +9,8 @@ import sys
 from importlib.metadata import entry_points
 from typing import Any
 
-import click
 import typer
 from rich.console import Console
-from typer.core import TyperGroup
 
 from rtdecode.errors import RtdecodeError
 
@@ -31,43 +29,30 @@ VERBS = {
 }
 
 
-class _Verbs(TyperGroup):
-    """Finds a verb by name when it is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*VERBS, *sorted(entry.name for entry in entry_points(group="rtdecode.verbs"))]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        function = _load(cmd_name)
-        if function is None:
-            return None
-        if isinstance(function, typer.Typer):
-            group = typer.main.get_command(function)
-            group.name = cmd_name
-            return group
-        single = typer.Typer(add_completion=False, rich_markup_mode="rich")
-        single.command(name=cmd_name)(function)
-        return typer.main.get_command(single)
-
-
-def _load(name: str) -> Any:
-    if name in VERBS:
-        module, _, attribute = VERBS[name].partition(":")
-        return getattr(importlib.import_module(module), attribute)
-    for entry in entry_points(group="rtdecode.verbs"):
-        if entry.name == name:
-            return entry.load()
-    return None
+def build_app(verb: str | None) -> typer.Typer:
+    """The command line with one verb, or with all of them where `verb` is none of them (``--help``, a typo)."""
+    places = VERBS | {entry.name: entry.value for entry in entry_points(group="rtdecode.verbs")}
+    app = typer.Typer(
+        name="rtdecode",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        help="Decode brain recordings while they run.",
+    )
+    app.callback()(_root)
+    for name in [verb] if verb in places else places:
+        command = _load(places[name])
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name=name)(command)
+    return app
 
 
-app = typer.Typer(
-    cls=_Verbs,
-    name="rtdecode",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    help="Decode brain recordings while they run.",
-)
+def _load(place: str) -> Any:
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def _version(wanted: bool) -> None:
@@ -78,7 +63,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
@@ -86,12 +70,14 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; an `RtdecodeError` becomes its message and its exit code."""
+    """Run the command line; an `RtdecodeError` becomes its message and its exit code, a bug a traceback and 70."""
+    verb = sys.argv[1] if len(sys.argv) > 1 else None
     try:
-        app()
+        build_app(verb)()
     except RtdecodeError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
-            f"[bold red]rtdecode: {type(error).__name__}:[/] ", end=""
-        )
+        Console(stderr=True, highlight=False).print(f"[bold red]rtdecode: {type(error).__name__}:[/]", end=" ")
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        sys.exit(70)
