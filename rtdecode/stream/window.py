@@ -19,11 +19,11 @@ class Sliding(_Window, tag="sliding"):
 
     def n_samples(self, sfreq: float) -> int:
         """Samples in one window at `sfreq` Hz."""
-        return round_half_up(Fraction(self.length) * Fraction(sfreq))
+        return round_half_up(samples(self.length, sfreq))
 
-    def start(self, n: int, sfreq: float) -> int:
-        """First sample of window `n`; hops that are no whole number of samples do not drift."""
-        return round_half_up(n * Fraction(self.hop).limit_denominator(10**6) * Fraction(sfreq).limit_denominator(10**6))
+    def step(self, sfreq: float) -> Fraction:
+        """Samples from one window to the next: window n starts at n steps, rounded, so that no hop drifts."""
+        return samples(self.hop, sfreq)
 
 
 class Locked(_Window, tag="locked"):
@@ -36,14 +36,19 @@ class Locked(_Window, tag="locked"):
 
     def n_samples(self, sfreq: float) -> int:
         """Samples in one window at `sfreq` Hz."""
-        return round_half_up(Fraction(self.tmax - self.tmin) * Fraction(sfreq))
+        return round_half_up(samples(self.tmax - self.tmin, sfreq))
 
     def offset(self, sfreq: float) -> int:
         """First sample of a window, relative to the marker's sample."""
-        return round_half_up(Fraction(self.tmin) * Fraction(sfreq))
+        return round_half_up(samples(self.tmin, sfreq))
 
 
 WindowSpec = Sliding | Locked
+
+
+def samples(seconds: float, sfreq: float) -> Fraction:
+    """Seconds as a number of samples, exact for times and rates of at most six decimals."""
+    return Fraction(seconds).limit_denominator(10**6) * Fraction(sfreq).limit_denominator(10**6)
 
 
 def round_half_up(x: Fraction) -> int:
