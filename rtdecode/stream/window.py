@@ -1,6 +1,7 @@
 """Which windows a decoder cuts, and where each one lies on the conditioned sample grid."""
 
 import math
+from fnmatch import fnmatchcase
 from fractions import Fraction
 
 import msgspec
@@ -10,12 +11,17 @@ class _Window(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     name: str
 
 
-class Sliding(_Window, tag="sliding"):
+class Sliding(_Window, tag="sliding", kw_only=True):
     """A window of `length` seconds every `hop` seconds, counted from the start of the segment."""
 
     length: float
     hop: float
     name: str = "sliding"
+
+    def __post_init__(self) -> None:
+        """Refuse windows without length or progress."""
+        if not self.length > 0 or not self.hop > 0:
+            raise ValueError(f"length and hop must be positive seconds, not {self.length} and {self.hop}")
 
     def n_samples(self, sfreq: float) -> int:
         """Samples in one window at `sfreq` Hz."""
@@ -26,7 +32,7 @@ class Sliding(_Window, tag="sliding"):
         return samples(self.hop, sfreq)
 
 
-class Locked(_Window, tag="locked"):
+class Locked(_Window, tag="locked", kw_only=True):
     """A window over [tmin, tmax) seconds around each marker whose value matches one of the patterns (shell wildcards)."""
 
     tmin: float
@@ -34,9 +40,20 @@ class Locked(_Window, tag="locked"):
     markers: tuple[str, ...]
     name: str = "locked"
 
+    def __post_init__(self) -> None:
+        """Refuse windows without length or markers."""
+        if not self.tmax > self.tmin:
+            raise ValueError(f"tmax must lie after tmin, not {self.tmax} after {self.tmin}")
+        if not self.markers:
+            raise ValueError('name at least one marker pattern, for example ["T1", "T2"] or ["*"]')
+
     def n_samples(self, sfreq: float) -> int:
         """Samples in one window at `sfreq` Hz."""
         return round_half_up(samples(self.tmax - self.tmin, sfreq))
+
+    def matches(self, value: str) -> bool:
+        """Whether a marker's value fits one of the patterns; case matters."""
+        return any(fnmatchcase(value, pattern) for pattern in self.markers)
 
     def offset(self, sfreq: float) -> int:
         """First sample of a window, relative to the marker's sample."""
