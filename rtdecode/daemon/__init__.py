@@ -1,0 +1,1 @@
+"""The daemon's processes: *acquire*, *decode*, and their supervisor."""
