@@ -24,10 +24,12 @@ from pydantic import (
 )
 
 from rtdecode.errors import ConfigError
+from rtdecode.sources.declare import Declare
+from rtdecode.sources.trigger import TriggerRule
 from rtdecode.stream.window import Locked, Sliding, WindowSpec
+from rtdecode.wire.endpoint import check_endpoint
 
-_NAME = re.compile(r"[A-Za-z0-9_-]+")
-_TCP = re.compile(r"tcp://(\*|\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[PositiveFloat, Field(allow_inf_nan=False)]
@@ -83,16 +85,16 @@ class SessionConfig(_Section):
 class DeclareConfig(_Section):
     """What the stream leaves undeclared. It is published, flagged as declared by the user."""
 
-    unit: str | None = None
-    """Unit of the data channels: ``V``, ``mV``, ``uV``, ``nV``, ``T``, ``fT``..."""
+    unit: str = ""
+    """Unit of the data channels that declare none: ``V``, ``mV``, ``uV``, ``nV``, ``T``, ``fT``..."""
     names: tuple[str, ...] = ()
-    """Channel names, in the order of the stream's columns."""
-    type: str | None = None
-    """MNE channel type of all channels that declare none: ``eeg``, ``mag``, ``grad``, ``seeg``..."""
-    types: dict[str, str] = {}
-    """MNE channel types of single channels, by channel name."""
-    units: dict[str, str] = {}
-    """Units of single channels, by channel name."""
+    """Names of all channels, in the order of the stream's columns, where the stream has none."""
+    type: str = ""
+    """MNE channel type of the channels that declare none: ``eeg``, ``mag``, ``grad``, ``seeg``..."""
+
+    def declare(self) -> Declare:
+        """As the sources take it."""
+        return Declare(unit=self.unit, names=self.names, type=self.type)
 
 
 class TriggerConfig(_Section):
@@ -100,14 +102,20 @@ class TriggerConfig(_Section):
 
     channel: str
     """Name of the channel: ``STI101``, ``Status``, ``UPPT001``..."""
-    mask: int = Field(default=0xFFFFFFFF, ge=1, le=0xFFFFFFFF)
-    """Bits that count."""
-    edge: Literal["rising", "falling", "both"] = "rising"
-    """Which changes give a marker."""
+    mask: int = Field(default=0xFFFF, ge=1, le=0xFFFFFFFF)
+    """Bits that count: 255 for 8 bits, 65535 for 16."""
+    edge: Literal["rising", "falling", "change"] = "rising"
+    """``rising``: a code other than 0 begins; ``falling``: it ends; ``change``: any code begins, 0 included."""
     debounce_s: NonNegative = 0.0
     """A code shorter than this many seconds gives none."""
     delay_s: Finite = 0.0
-    """Seconds from the code to what it stands for (a screen's delay, say); added to the marker's stamp."""
+    """Seconds from the code to what it stands for (a screen's lag, say); added to the marker's stamp."""
+
+    def rule(self) -> TriggerRule:
+        """As the sources take it."""
+        return TriggerRule(
+            channel=self.channel, mask=self.mask, edge=self.edge, debounce_s=self.debounce_s, delay_s=self.delay_s
+        )
 
 
 class StreamMatch(_Section):
@@ -249,7 +257,7 @@ class PipelineConfig(_Section):
     bundle: Path
     """Folder or zip; relative to the configuration's folder."""
     publish: str
-    """Where results go: ``tcp://HOST:PORT`` or ``ipc://PATH``."""
+    """Where results go: ``tcp://HOST:PORT`` (port 0 takes a free one) or ``ipc://PATH``."""
     provider: Literal["cpu", "cuda", "tensorrt", "openvino"] = "cpu"
     """What the encoder runs on."""
     fallback: Literal["forbid", "allow"] = "forbid"
@@ -270,10 +278,7 @@ class PipelineConfig(_Section):
     """Messages that wait for a slow subscriber before it loses some."""
 
     @model_validator(mode="after")
-    def _endpoint_and_names(self) -> "PipelineConfig":
-        problem = endpoint_problem(self.publish)
-        if problem:
-            raise ValueError(f"publish is {self.publish!r}: {problem}")
+    def _own_names(self) -> "PipelineConfig":
         names = [window.name for window in self.windows]
         doubles = sorted({name for name in names if names.count(name) > 1})
         if doubles:
@@ -354,24 +359,14 @@ def parse(text: str, path: Path) -> Config:
     problems = [_with_line(problem, lines) for problem in _name_problems(data)]
     config: Config | None = None
     try:
-        config = Config.model_validate(data)
+        config = _resolved(Config.model_validate(data), path)
     except ValidationError as error:
         problems += [_with_line(_problem(detail), lines) for detail in error.errors()]
-    if config is not None:
-        problems += [_with_line(problem, lines) for problem in _shared_endpoints(config)]
+    else:
+        problems += [_with_line(problem, lines) for problem in _endpoint_problems(config)]
     if problems or config is None:
         raise InvalidConfigError(path, sorted(problems, key=lambda problem: problem.line or 0))
-    return _resolved(config, path)
-
-
-def endpoint_problem(endpoint: str) -> str | None:
-    """What is wrong with an endpoint that subscribers are to connect to; None where nothing is."""
-    tcp = _TCP.fullmatch(endpoint)
-    if tcp:
-        return None if 1 <= int(tcp[2]) <= 65535 else "expected a port from 1 to 65535"
-    if endpoint.startswith("ipc://") and len(endpoint) > len("ipc://"):
-        return None
-    return "expected tcp://HOST:PORT or ipc://PATH"
+    return config
 
 
 def _resolved(config: Config, path: Path) -> Config:
@@ -402,18 +397,24 @@ def _name_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
     for name in pipelines if isinstance(pipelines, dict) else ():
         if not _NAME.fullmatch(name):
             yield Problem(
-                f"pipelines.{name}", f"{name!r} cannot name a pipeline; expected letters, digits, - and _ (no dots)"
+                f"pipelines.{name}",
+                f"{name!r} cannot name a pipeline; expected 1 to 64 letters, digits, - and _ (no dots)",
             )
 
 
-def _shared_endpoints(config: Config) -> Iterator[Problem]:
+def _endpoint_problems(config: Config) -> Iterator[Problem]:
     seen: dict[str, str] = {}
     for name, pipeline in config.pipelines.items():
+        place = f"pipelines.{name}.publish"
+        try:
+            check_endpoint(pipeline.publish, bind=True)
+        except ConfigError as error:
+            yield Problem(place, str(error))
+            continue
         first = seen.setdefault(pipeline.publish, name)
-        if first != name:
+        if first != name and not pipeline.publish.endswith((":0", ":*")):
             yield Problem(
-                f"pipelines.{name}.publish",
-                f"{pipeline.publish} is where pipeline {first!r} publishes; expected an endpoint of its own",
+                place, f"{pipeline.publish} is where pipeline {first!r} publishes; expected an endpoint of its own"
             )
 
 
