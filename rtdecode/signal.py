@@ -51,7 +51,7 @@ class StreamInfo:
     source_id : str
         The sender's own identity, where it has one.
     declared_by_user : tuple of str
-        What the stream left open and the configuration declared, e.g. ``"unit of 64 channels: uV"``. Shown, and published.
+        What the stream left open and the configuration declared, e.g. ``"unit of 64 channels: uV"``. Published.
     """
 
     channels: tuple[Channel, ...]
@@ -103,7 +103,7 @@ class Chunk:
         n = len(self.stamps)
         if self.samples.dtype != np.float32 or self.stamps.dtype != np.float64:
             raise StampError(
-                f"a chunk at index {self.first_index} holds {self.samples.dtype} samples and {self.stamps.dtype} stamps; "
+                f"a chunk at index {self.first_index} has {self.samples.dtype} samples and {self.stamps.dtype} stamps; "
                 "expected float32 and float64"
             )
         if self.samples.shape != (n, n_channels):

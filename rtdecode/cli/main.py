@@ -41,8 +41,10 @@ def build_app(verb: str | None) -> typer.Typer:
         help="Decode brain recordings while they run.",
     )
     app.callback()(_root)
-    for name in [verb] if verb in places else places:
-        command = _load(places[name])
+    if verb in places:
+        places = {verb: places[verb]}
+    for name, place in places.items() if verb != "--version" else ():
+        command = _load(place)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:

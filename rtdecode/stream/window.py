@@ -33,7 +33,7 @@ class Sliding(_Window, tag="sliding", kw_only=True):
 
 
 class Locked(_Window, tag="locked", kw_only=True):
-    """A window over [tmin, tmax) seconds around each marker whose value matches one of the patterns (shell wildcards)."""
+    """A window over [tmin, tmax) seconds around each marker that matches one of the patterns (shell wildcards)."""
 
     tmin: float
     tmax: float

@@ -1,0 +1,67 @@
+# Two commands do everything on a machine that has Python 3.11 or later, make and a C library:
+#   make demo    a simulated subject, decoded live
+#   make test    all tests
+# Each makes its own environment under .venv/ and makes it again when pyproject.toml or constraints.txt change.
+
+PYTHON ?= python3
+VENV := .venv
+DEMO := $(VENV)/demo
+DEV := $(VENV)/dev
+PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+SECONDS ?= 30
+
+# One thread per operation: the daemon's own setting, and two cores are enough for everything here.
+export OMP_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+
+.PHONY: demo test lint format bench demo-bundle schema clean help
+
+help:
+	@sed -n '2,4p' Makefile | sed 's/^# *//'
+	@echo "  make lint          ruff and mypy"
+	@echo "  make bench         the benchmarks that need no accelerator"
+	@echo "  make demo-bundle   train the demo's model again"
+	@echo "  make schema        write docs/*.schema.json from the code"
+
+demo: $(DEMO)/ready
+	@$(DEMO)/bin/rtdecode demo --seconds $(SECONDS)
+
+test: $(DEV)/ready
+	$(DEV)/bin/python -m pytest $(ARGS)
+
+lint: $(DEV)/ready
+	$(DEV)/bin/ruff check .
+	$(DEV)/bin/ruff format --check .
+	$(DEV)/bin/mypy
+
+format: $(DEV)/ready
+	$(DEV)/bin/ruff check --fix .
+	$(DEV)/bin/ruff format .
+
+bench: $(DEV)/ready
+	$(DEV)/bin/python benchmarks/wire.py
+	$(DEV)/bin/python benchmarks/overhead.py --seconds 30
+	$(DEV)/bin/python benchmarks/replay.py
+
+demo-bundle: $(DEV)/ready
+	$(DEV)/bin/python -m rtdecode_models.demo --out rtdecode/demo/bundle.zip
+
+schema: $(DEV)/ready
+	$(DEV)/bin/python -m rtdecode.wire.schema > docs/wire.schema.json
+
+$(DEMO)/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rtdecode needs Python 3.11 or later; say which: make PYTHON=python3.12")'
+	@echo "making the environment $(DEMO) (once)"
+	@$(PYTHON) -m venv --clear $(DEMO)
+	@$(DEMO)/bin/python $(PIP) --editable '.[cpu]'
+	@touch $@
+
+$(DEV)/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rtdecode needs Python 3.11 or later; say which: make PYTHON=python3.12")'
+	@echo "making the environment $(DEV) (once)"
+	@$(PYTHON) -m venv --clear $(DEV)
+	@$(DEV)/bin/python $(PIP) --editable '.[cpu,files,train,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,107 @@
+"""How often a decoder was right, where markers tell the truth."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from rtdecode.encode.manifest import ClassifyHead, HeadSpec, RetrieveHead
+from rtdecode.heads.outputs import HeadOutput
+from rtdecode.stream.window import Locked
+
+
+class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of all windows whose truth was known.
+
+    `chance` is that of one guess, `chance_topk` that of k guesses among equally likely names; `p_value` is the one-sided
+    binomial probability of `top1` or more hits by guessing.
+    """
+
+    windows: int
+    top1: float
+    topk: float
+    k: int
+    chance: float
+    chance_topk: float
+    p_value: float
+
+
+@dataclass
+class Score:
+    """Counts right and wrong answers of one head.
+
+    Parameters
+    ----------
+    head : HeadSpec
+        What the bundle says of it.
+    names : sequence of str
+        Names of the classes or of the gallery's items.
+    """
+
+    head: HeadSpec
+    names: Sequence[str]
+    hits: int = 0
+    hits_topk: int = 0
+    total: int = 0
+    confusion: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def truth(self, marker: str) -> str | None:
+        """The name that a marker's value stands for: by the head's own rules for classes; for a gallery the item that is
+        the value itself, or its part after the last slash (``concept/apple``). None where it stands for none."""
+        if isinstance(self.head, ClassifyHead):
+            for name, patterns in self.head.markers.items():
+                if Locked(tmin=0, tmax=1, markers=patterns).matches(marker):
+                    return name
+            return marker if marker in self.names else None
+        if marker in self.names:
+            return marker
+        last = marker.rpartition("/")[2]
+        return last if last in self.names else None
+
+    def add(self, marker: str, output: HeadOutput) -> bool | None:
+        """Count one window. Returns whether its best answer was right, or None where the truth is not known."""
+        truth = self.truth(marker)
+        if truth is None:
+            return None
+        answers = _answers(output)
+        if not answers:
+            return None
+        self.total += 1
+        self.hits += answers[0] == truth
+        self.hits_topk += truth in answers[: self.k]
+        self.confusion[truth, answers[0]] += 1
+        return answers[0] == truth
+
+    @property
+    def k(self) -> int:
+        """How many answers count for `topk`."""
+        return self.head.k if isinstance(self.head, RetrieveHead) else 1
+
+    def accuracy(self) -> Accuracy | None:
+        """The result so far, or None before the first window with a known truth."""
+        if not self.total:
+            return None
+        chance = 1 / len(self.names)
+        return Accuracy(
+            windows=self.total,
+            top1=self.hits / self.total,
+            topk=self.hits_topk / self.total,
+            k=self.k,
+            chance=chance,
+            chance_topk=min(1.0, self.k / len(self.names)),
+            p_value=binomial_tail(self.hits, self.total, chance),
+        )
+
+
+def binomial_tail(hits: int, total: int, p: float) -> float:
+    """Probability of `hits` or more successes in `total` independent trials of probability `p`."""
+    terms = (math.comb(total, n) * p**n * (1 - p) ** (total - n) for n in range(hits, total + 1))
+    return min(1.0, math.fsum(terms))
+
+
+def _answers(output: HeadOutput) -> tuple[str, ...]:
+    if output.retrieved is not None:
+        return output.retrieved.names
+    return (output.label.best,) if output.label is not None else ()
