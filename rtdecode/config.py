@@ -395,6 +395,8 @@ def _resolved_pipeline(pipeline: PipelineConfig, folder: Path) -> PipelineConfig
 def _name_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
     pipelines = data.get("pipelines")
     for name in pipelines if isinstance(pipelines, dict) else ():
+        if name == "acquire":
+            yield Problem(f"pipelines.{name}", "'acquire' is the process that owns the source; expected another name")
         if not _NAME.fullmatch(name):
             yield Problem(
                 f"pipelines.{name}",

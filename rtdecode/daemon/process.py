@@ -1,0 +1,140 @@
+"""What every process of the daemon does alike: its log lines, its end, and that it never outlives its supervisor."""
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import structlog
+
+#: Set by the supervisor for its children: the parent's process id. Their standard input is then its lifeline.
+SUPERVISED = "RTDECODE_SUPERVISED"
+
+#: Threads of the linear algebra, before numpy is imported: live and replay must count the same.
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+#: Seconds that a process without its supervisor may take to publish what it has.
+ORPHAN_GRACE_S = 10.0
+
+_PR_SET_PDEATHSIG = 1
+
+
+def configure_logging(**names: str) -> None:
+    """Human-readable lines on standard error, each with the process's (and pipeline's) name."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+    )
+    structlog.contextvars.bind_contextvars(**names)
+
+
+def announce(line: str) -> None:
+    """Write a line to standard output, where a supervisor or a script waits for it."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+class Stop:
+    """A request to end: from a signal, the control socket, or a supervisor that is gone.
+
+    `socket` becomes readable with the first request, so that a poll over sockets wakes up for it.
+    """
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self._event = threading.Event()
+        self.socket, self._waker = socket.socketpair()
+        self._waker.setblocking(False)
+
+    @property
+    def requested(self) -> bool:
+        """Whether to end."""
+        return self._event.is_set()
+
+    def request(self, reason: str) -> None:
+        """Ask for the end; the first reason is kept."""
+        if not self._event.is_set():
+            self.reason = reason
+            self._event.set()
+            try:
+                self._waker.send(b".")
+            except OSError:  # closed by now: the end is under way
+                return
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for a request, `timeout` seconds at most; whether there is one."""
+        return self._event.wait(timeout)
+
+    def close(self) -> None:
+        """Let go of the sockets."""
+        self.socket.close()
+        self._waker.close()
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """A `Stop` that SIGTERM requests, and SIGINT where no supervisor forwards it; and the supervisor's death."""
+    stop = Stop()
+    supervised = os.environ.get(SUPERVISED)
+
+    def handler(number: int, _frame: FrameType | None) -> None:
+        stop.request(signal.Signals(number).name)
+
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, handler)}
+    # Ctrl-C reaches the whole group at once; the supervisor then ends its children in their order.
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN if supervised else handler)
+    if supervised:
+        follow_parent(int(supervised), lambda: stop.request("the supervisor is gone"))
+    try:
+        yield stop
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+        stop.close()
+
+
+def follow_parent(parent: int, on_gone: Callable[[], None], grace_s: float = ORPHAN_GRACE_S) -> None:
+    """Call `on_gone` when the supervisor dies, and leave for good `grace_s` seconds later.
+
+    The supervisor holds the other end of our standard input, which every system closes with it, however it dies. On
+    Linux the kernel also sends SIGTERM.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before the line above
+            on_gone()
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        on_gone()
+        threading.Event().wait(grace_s)
+        os._exit(8)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+
+
+def notify_systemd(state: str) -> None:
+    """Tell systemd (``Type=notify``) how we are: ``READY=1``, ``STOPPING=1``. Nothing without systemd."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address or not hasattr(socket, "AF_UNIX"):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        try:
+            sender.connect("\0" + address[1:] if address.startswith("@") else address)
+            sender.send(state.encode())
+        except OSError as error:
+            structlog.get_logger().warning("systemd does not listen", error=str(error))
