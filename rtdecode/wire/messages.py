@@ -42,8 +42,8 @@ class WireChannel(msgspec.Struct, frozen=True, kw_only=True):
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     """Where the time of one window went: host-clock seconds, null where a stage did not happen (or in a replay)."""
 
-    stamp: float
-    """Stamp of the window's newest sample."""
+    stamp: float | None = None
+    """Stamp of the window's newest sample; null where that sample never came."""
     arrived: float | None = None
     """That sample was in *acquire*'s hands."""
     received: float | None = None
@@ -82,12 +82,14 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     v: int = VERSION
     seq: int
     """Counts the messages of this topic from this publisher; a jump is a loss."""
+    publisher: int = 0
+    """A random number for one publisher's life: when it changes, the publisher was restarted and `seq` began again."""
     arrays: tuple[Array, ...] = ()
     retained: bool = False
     """True when this is the last value, sent again for a late subscriber."""
 
 
-class Window(_Message, tag="window"):
+class Window(_Message, frozen=True, kw_only=True, tag="window"):
     """The one message of one due window. Topic: ``PIPELINE.KIND``."""
 
     kind: Literal["embedding", "retrieval", "label"]
@@ -110,7 +112,7 @@ class Window(_Message, tag="window"):
     ledger: Ledger
 
 
-class Event(_Message, tag="event"):
+class Event(_Message, frozen=True, kw_only=True, tag="event"):
     """Something happened: gap, reconnect, swap, joined, lost, end... Topic: ``PIPELINE.event`` or ``acquire.event``."""
 
     origin: str
@@ -120,7 +122,7 @@ class Event(_Message, tag="event"):
     details: dict[str, str | int | float | bool | None] = {}
 
 
-class Description(_Message, tag="description"):
+class Description(_Message, frozen=True, kw_only=True, tag="description"):
     """What the publisher's stream is. Sent first to every subscriber. Topic: ``PIPELINE.description``."""
 
     pipeline: str
@@ -143,7 +145,7 @@ class Description(_Message, tag="description"):
     """A host-clock time and the UTC time (seconds since 1970) at that moment."""
 
 
-class Health(_Message, tag="health"):
+class Health(_Message, frozen=True, kw_only=True, tag="health"):
     """Counters of a pipeline: due = ok + late + skipped + gap + artifact + failed. Topic: ``PIPELINE.health``."""
 
     pipeline: str
@@ -154,7 +156,7 @@ class Health(_Message, tag="health"):
     uptime_s: float
 
 
-class Samples(_Message, tag="samples"):
+class Samples(_Message, frozen=True, kw_only=True, tag="samples"):
     """One entry of *acquire*'s log: samples, markers, watermark. Topic: ``acquire.samples``.
 
     `seq` is the log's own index. Arrays: ``samples`` (<f4, (n, channels)) and ``stamps`` (<f8, (n,)), both absent where

@@ -1,0 +1,1 @@
+"""Messages between processes and to the world: what they hold, how they are framed, published and read."""
