@@ -16,31 +16,31 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 # --- stream steps -----------------------------------------------------------------------------------------------------
 
 
-class Pick(Step, tag="pick"):
+class Pick(Step, frozen=True, kw_only=True, tag="pick"):
     """Keep these channels, in this order."""
 
     channels: tuple[str, ...]
 
 
-class Reference(Step, tag="reference"):
+class Reference(Step, frozen=True, kw_only=True, tag="reference"):
     """Subtract the mean of the reference channels from every channel; no channels named means the average of all."""
 
     channels: tuple[str, ...] = ()
 
 
-class Bipolar(Step, tag="bipolar"):
+class Bipolar(Step, frozen=True, kw_only=True, tag="bipolar"):
     """Replace the channels by differences ``anode - cathode``, named ``anode-cathode``."""
 
     pairs: tuple[tuple[str, str], ...]
 
 
-class Laplacian(Step, tag="laplacian"):
+class Laplacian(Step, frozen=True, kw_only=True, tag="laplacian"):
     """Subtract from each named channel the mean of its neighbours; channels not named are dropped."""
 
     neighbours: dict[str, tuple[str, ...]]
 
 
-class Matrix(Step, tag="matrix"):
+class Matrix(Step, frozen=True, kw_only=True, tag="matrix"):
     """Multiply by a fixed matrix from training or from the recording device.
 
     `array` names a float64 array of shape (channels out, channels in). `channels` names the outputs; empty where they
@@ -52,7 +52,7 @@ class Matrix(Step, tag="matrix"):
     channels: tuple[str, ...] = ()
 
 
-class Scale(Step, tag="scale"):
+class Scale(Step, frozen=True, kw_only=True, tag="scale"):
     """Subtract a centre and divide by a scale, per channel, both from training data.
 
     `center` and `scale` name float64 arrays of shape (channels,). `kind` says what they are: mean and standard
@@ -64,7 +64,7 @@ class Scale(Step, tag="scale"):
     kind: Literal["standard", "robust"] = "standard"
 
 
-class Notch(Step, tag="notch"):
+class Notch(Step, frozen=True, kw_only=True, tag="notch"):
     """Second-order IIR notches at `freq` Hz and its harmonics (`harmonics` counts them, the first included)."""
 
     freq: float
@@ -72,7 +72,7 @@ class Notch(Step, tag="notch"):
     harmonics: int = 1
 
 
-class Filter(Step, tag="filter"):
+class Filter(Step, frozen=True, kw_only=True, tag="filter"):
     """Butterworth filter in second-order sections: high-pass, low-pass or band-pass, by which edges (Hz) are given."""
 
     low: float | None = None
@@ -80,7 +80,7 @@ class Filter(Step, tag="filter"):
     order: int = 4
 
 
-class Resample(Step, tag="resample"):
+class Resample(Step, frozen=True, kw_only=True, tag="resample"):
     """Causal polyphase FIR resampling to `sfreq` Hz, by a whole factor or a rational one, with its anti-alias filter.
 
     `half_width` is half the filter's length, in periods of the lower of the two rates: the group delay is that long.
@@ -90,7 +90,7 @@ class Resample(Step, tag="resample"):
     half_width: float = 5.0
 
 
-class RunningAlignment(Step, tag="running_alignment"):
+class RunningAlignment(Step, frozen=True, kw_only=True, tag="running_alignment"):
     """Euclidean alignment (He and Wu, IEEE TBME 2020) with a running mean covariance.
 
     The matrix is renewed after every `block_s` seconds, counted from the start of the segment; `half_life_s` is how
@@ -102,37 +102,26 @@ class RunningAlignment(Step, tag="running_alignment"):
     block_s: float = 1.0
 
 
-StreamStep = (
-    Pick
-    | Reference
-    | Bipolar
-    | Laplacian
-    | Matrix
-    | Scale
-    | Notch
-    | Filter
-    | Resample
-    | RunningAlignment
-)
+StreamStep = Pick | Reference | Bipolar | Laplacian | Matrix | Scale | Notch | Filter | Resample | RunningAlignment
 
 
 # --- window steps -----------------------------------------------------------------------------------------------------
 
 
-class Baseline(Step, tag="baseline"):
+class Baseline(Step, frozen=True, kw_only=True, tag="baseline"):
     """Subtract from each channel its mean over [tmin, tmax) seconds, relative to the window's anchor."""
 
     tmin: float
     tmax: float
 
 
-class WindowScale(Step, tag="window_scale"):
+class WindowScale(Step, frozen=True, kw_only=True, tag="window_scale"):
     """Scale each channel by its own statistics over the window: z-score, median/IQR, or largest magnitude."""
 
     method: Literal["zscore", "robust", "maxabs"] = "zscore"
 
 
-class Clamp(Step, tag="clamp"):
+class Clamp(Step, frozen=True, kw_only=True, tag="clamp"):
     """Limit every value to [-limit, limit]."""
 
     limit: float

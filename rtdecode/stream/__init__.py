@@ -1,0 +1,1 @@
+"""Samples become windows: rings, conditioning steps, what is due."""
