@@ -1,5 +1,6 @@
 """A PyTorch module becomes a bundle: exported, checked on real windows, written, opened again and run."""
 
+import inspect
 import platform
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -12,12 +13,12 @@ import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rtdecode.encode.engines import make_engine
 from rtdecode.encode.golden import check_golden
 
 from rtdecode.encode.bundle import Bundle, write_bundle
+from rtdecode.encode.engines import make_engine
 from rtdecode.encode.manifest import FORMAT, VERSION, Contract, Encoder, Golden, HeadSpec, Manifest
-from rtdecode.errors import BundleError, GoldenError
+from rtdecode.errors import BundleError, ConfigError, GoldenError
 from rtdecode.stream.steps import Conditioning
 from rtdecode.stream.window import WindowSpec
 from rtdecode_export.onnx import INPUT, Graph, largest_errors, run_onnx, run_torch, to_onnx
@@ -182,6 +183,17 @@ def export_bundle(
         engine_errors = _run_as_the_daemon_does(trial, golden, tolerance)
     bundle = write_bundle(out, manifest, contents, overwrite=overwrite)
     return msgspec.structs.replace(report, bundle=str(out), bundle_id=bundle.id, engine_errors=engine_errors)
+
+
+def check_arguments(given: Mapping[str, Any], where: str) -> None:
+    """Raise `ConfigError` unless these can be the arguments of `export_bundle` that a model's own function returns."""
+    parameters = inspect.signature(export_bundle).parameters
+    allowed = parameters.keys() - {"out", "tolerance", "overwrite"}
+    required = {name for name in allowed if parameters[name].default is inspect.Parameter.empty}
+    if unknown := sorted(given.keys() - allowed):
+        raise ConfigError(f"{where} returned {unknown[0]!r}, which export_bundle does not take")
+    if missing := sorted(required - given.keys()):
+        raise ConfigError(f"{where} did not return {', '.join(missing)}, which export_bundle needs")
 
 
 def versions() -> dict[str, str]:

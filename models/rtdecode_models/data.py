@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rtdecode.encode.contract import check_contract
-from rtdecode.sources.recording import RecordingSource
-from rtdecode.stream.condition import Conditioner
 
 from rtdecode.decoder import Decoder, Result, Status
 from rtdecode.encode.engine import EngineInfo, Outputs
 from rtdecode.encode.manifest import Contract, ContractChannel
 from rtdecode.errors import ConfigError, RecordingError
 from rtdecode.signal import DATA_TYPES, Batch, StreamInfo
+from rtdecode.sources.recording import RecordingSource
+from rtdecode.stream.condition import Conditioner
+from rtdecode.stream.fit import inverse_sqrt, mean_covariance, standard_statistics
 from rtdecode.stream.steps import Conditioning, Matrix, Scale
 from rtdecode.stream.window import Locked, WindowSpec
 
@@ -30,7 +31,7 @@ class WindowTap:
     """An engine that encodes nothing: its one output, ``window``, is what an encoder would have been given."""
 
     def __init__(self, input_shape: tuple[int, int]) -> None:
-        self._info = EngineInfo("none", "cpu", "fp32", 1, input_shape)
+        self._info = EngineInfo("none", "cpu", "fp32", 1, input_shape, output_shapes=(("window", input_shape),))
 
     @property
     def info(self) -> EngineInfo:
@@ -131,9 +132,8 @@ def contract_of(info: StreamInfo) -> Contract:
         if channel.type in DATA_TYPES
     )
     if not channels:
-        raise ConfigError(
-            f"{info.source} has no brain data channel; its types are {sorted({c.type for c in info.channels})}"
-        )
+        types = ", ".join(sorted({channel.type for channel in info.channels}))
+        raise ConfigError(f"{info.source} has no brain data channel; its channels are of type {types}")
     return Contract(channels=channels, sfreq=info.sfreq)
 
 
@@ -255,24 +255,10 @@ def alignment_matrix(x: NDArray[np.float32], shrinkage: float) -> NDArray[np.flo
     -------
     ndarray of float64, shape (channels, channels)
         Symmetric.
-
-    Raises
-    ------
-    RecordingError
-        R cannot be inverted: channels are flat or sums of one another, and nothing is shrunk.
     """
-    wide = x.astype(np.float64)
-    covariance = np.einsum("ntc,ntd->cd", wide, wide) / (wide.shape[0] * wide.shape[1])
+    covariance = mean_covariance(x)
     n = len(covariance)
-    covariance = (1 - shrinkage) * covariance + shrinkage * np.trace(covariance) / n * np.eye(n)
-    values, vectors = np.linalg.eigh(covariance)
-    if not values[0] > values[-1] * 1e-12:
-        raise RecordingError(
-            f"the training windows' covariance over {n} channels has eigenvalues from {values[0]:.3g} to "
-            f"{values[-1]:.3g}, so it cannot be inverted for alignment; set fit.alignment_shrinkage above 0, or leave "
-            "out channels that are flat or sums of others"
-        )
-    return np.asarray((vectors / np.sqrt(values)) @ vectors.T)
+    return inverse_sqrt((1 - shrinkage) * covariance + shrinkage * np.trace(covariance) / n * np.eye(n))
 
 
 def fit_conditioning(
@@ -307,7 +293,6 @@ def fit_conditioning(
         steps.append(Matrix(array=ALIGNMENT, kind="euclidean_alignment"))
         x = x @ arrays[ALIGNMENT].T
     if standardise:
-        flat = x.reshape(-1, x.shape[2])
-        arrays[CENTER], arrays[SCALE] = flat.mean(axis=0), flat.std(axis=0)
+        arrays[CENTER], arrays[SCALE] = standard_statistics(x)
         steps.append(Scale(center=CENTER, scale=SCALE, kind="standard"))
     return Conditioning(stream=tuple(steps), window=declared.window), arrays

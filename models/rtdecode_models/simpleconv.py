@@ -1,9 +1,9 @@
 """EEG-SimpleConv: a plain one-dimensional convolutional network for motor imagery.
 
 After El Ouahidi, Gripon, Pasdeloup, Bouallegue, Farrugia and Lioi, "A Strong and Simple Deep Learning Baseline for BCI
-Motor Imagery Decoding" (IEEE TNSRE 2024, doi:10.1109/TNSRE.2024.3451010): a convolution over all channels, blocks of two
-convolutions with a max-pool of two between them, a mean over time and a linear layer. Their resampling layer is no part
-of the network here: the conditioning chain resamples, causally, before the window is cut.
+Motor Imagery Decoding" (IEEE TNSRE 2024, doi:10.1109/TNSRE.2024.3451010): a convolution over all channels, blocks of
+two convolutions with a max-pool of two between them, a mean over time and a linear layer. Their resampling layer is no
+part of the network here: the conditioning chain resamples, causally, before the window is cut.
 """
 
 from collections.abc import Sequence

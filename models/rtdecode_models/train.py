@@ -24,6 +24,7 @@ from rtdecode.stream.steps import Conditioning
 from rtdecode_models.checkpoint import Checkpoint, Trained
 from rtdecode_models.data import Epochs, Recording, contract_of, epochs, fit_conditioning, read_recording
 from rtdecode_models.fit import Fitted, fit, log_probabilities
+from rtdecode_models.provenance import code_commit
 from rtdecode_models.recipe import Recipe, parse_recipe, variants
 from rtdecode_models.simpleconv import Ensemble
 
@@ -97,6 +98,16 @@ class Workshop:
         )
 
 
+def total_epochs(table: Mapping[str, Any], recipe: Recipe) -> int:
+    """How many epochs `select` (with the recipe's table) or `train` (with an empty one) goes through."""
+    runs = len(recipe.recordings.train)
+    folds = runs if runs > 1 else 0
+    if not table:
+        return (folds + 1) * len(recipe.seeds) * recipe.training.epochs
+    candidates = [parse_recipe(variant, "the recipe") for _, variant in variants(table, recipe.select)]
+    return sum(folds * len(candidate.seeds) * candidate.training.epochs for candidate in candidates)
+
+
 def train_members(recipe: Recipe, windows: Epochs, progress: Progress) -> list[Fitted]:
     """One network for each seed of the recipe."""
     return [
@@ -154,14 +165,14 @@ def select(
 
 
 def temperature(folds: Sequence[Fold]) -> float:
-    """The temperature that makes held-out ensemble probabilities most likely (Guo et al., ICML 2017), 1/4 to 4."""
+    """The temperature that makes held-out ensemble probabilities most likely (Guo et al., ICML 2017), 1/10 to 10."""
     logits = np.concatenate([fold.ensemble for fold in folds])
     y = np.concatenate([fold.y for fold in folds])
 
     def nll(log_t: float) -> float:
         return float(-log_softmax(logits / np.exp(log_t), axis=1)[np.arange(len(y)), y].mean())
 
-    best = minimize_scalar(nll, bounds=(-np.log(4), np.log(4)), method="bounded")
+    best = minimize_scalar(nll, bounds=(-np.log(10), np.log(10)), method="bounded")
     return float(np.exp(best.x))
 
 
@@ -231,6 +242,7 @@ def train(
             "versions": {"python": platform.python_version()}
             | {package: version(package) for package in ("torch", "numpy", "scipy", "safetensors")},
             "threads": torch.get_num_threads(),
+            "commit": code_commit(),
         },
     )
     return Trained(checkpoint, module, arrays, windows.x, raw, metrics)
