@@ -15,8 +15,8 @@ from rtdecode.stream.window import Locked
 class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
     """What came of all windows whose truth was known.
 
-    `chance` is that of one guess, `chance_topk` that of k guesses among equally likely names; `p_value` is the one-sided
-    binomial probability of `top1` or more hits by guessing.
+    `chance` is that of one guess among equally likely names, `chance_topk` that of k; `p_value` is the one-sided
+    binomial probability of as many `top1` hits or more by guessing.
     """
 
     windows: int
@@ -48,8 +48,11 @@ class Score:
     confusion: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def truth(self, marker: str) -> str | None:
-        """The name that a marker's value stands for: by the head's own rules for classes; for a gallery the item that is
-        the value itself, or its part after the last slash (``concept/apple``). None where it stands for none."""
+        """The name that a marker's value stands for, or None.
+
+        For classes the head's own rules say it; for a gallery it is the item named by the value, or by its part after
+        the last slash (``concept/apple``).
+        """
         if isinstance(self.head, ClassifyHead):
             for name, patterns in self.head.markers.items():
                 if Locked(tmin=0, tmax=1, markers=patterns).matches(marker):

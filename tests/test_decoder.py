@@ -114,7 +114,7 @@ def tapes(draw: st.DrawFn) -> Tape:
             index += n + hole
         else:
             segment, index = segment + draw(st.integers(1, 2)), draw(st.sampled_from([0, 3]))
-    times = draw(st.lists(st.floats(99.7, now + 0.3, width=32), max_size=8))
+    times = draw(st.lists(st.floats(99.7, now + 0.3), max_size=8))
     first = pieces[0].stamps[0]
     times += draw(st.sampled_from([[], [first + 0.5 / SFREQ], [first], [pieces[-1].stamps[-1]]]))
     values = draw(st.lists(st.sampled_from(["T1", "T2", "T0", "other"]), min_size=len(times), max_size=len(times)))

@@ -17,8 +17,10 @@ ROOMS = (
 
 #: The rooms that do no I/O and read no clock, and the modules that would let them.
 PURE = ("stream", "heads", "decoder")
-IMPURE = {"socket", "threading", "time", "datetime", "zmq", "pylsl", "asyncio", "subprocess", "multiprocessing", "pathlib",
-          "io", "os", "rtdecode.hostclock"}  # fmt: skip
+IMPURE = {
+    *("socket", "threading", "time", "datetime", "zmq", "pylsl", "asyncio", "subprocess", "multiprocessing"),
+    *("pathlib", "io", "os", "rtdecode.hostclock"),
+}
 
 
 def imports(path: Path) -> set[str]:

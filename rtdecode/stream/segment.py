@@ -3,7 +3,7 @@
 import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
@@ -19,6 +19,9 @@ from rtdecode.stream.window import Locked, Sliding, WindowSpec, round_half_up
 TIE = 1e-3
 
 Flaw = Literal["gap", "skipped", "artifact"]
+
+#: What is wrong with a place, and why.
+Fault = tuple[Flaw, str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +76,7 @@ class _Pending:
     start: int
     marker: Marker
     order: int
-    fault: str = ""
+    fault: Fault | None = field(default=None, compare=False)
 
 
 class _SlidingCursor:
@@ -224,7 +227,7 @@ class Segment:
             stop = start + self._lengths[order]
             heapq.heappush(self._pending, _Pending(stop, start, marker, order, fault))
 
-    def _locked(self, marker: Marker) -> list[tuple[int, int, str]]:
+    def _locked(self, marker: Marker) -> list[tuple[int, int, Fault | None]]:
         """Order, start and fault (of the marker's place) of each window that hangs on this marker."""
         index, fault = self._nearest(marker.stamp)
         anchor = round_half_up(index * self._ratio)
@@ -234,25 +237,26 @@ class Segment:
             if isinstance(window, Locked) and window.matches(marker.value)
         ]
 
-    def _nearest(self, stamp: float) -> tuple[int, str]:
+    def _nearest(self, stamp: float) -> tuple[int, Fault | None]:
         """Raw index of the sample nearest to a stamp, and what is wrong with it where none is near."""
         if math.isinf(self.first_stamp):
-            return self._first_index, "the marker's segment holds no samples"
+            return self._first_index, ("gap", "the marker's segment holds no samples")
         half = 0.5 + TIE
         if stamp < self.first_stamp:
             ahead = (self.first_stamp - stamp) * self._sfreq
             if ahead <= half:
-                return self._first_index, ""
-            return self._first_index - round(ahead), "the marker lies before the segment's first sample"
+                return self._first_index, None
+            return self._first_index - round(ahead), ("gap", "the marker lies before the segment's first sample")
         if stamp > self.last_stamp:
             after = (stamp - self.last_stamp) * self._sfreq
             if after <= half:
-                return self.next_index - 1, ""
-            return self.next_index - 1 + round(after), "the marker lies after the segment's last sample"
+                return self.next_index - 1, None
+            return self.next_index - 1 + round(after), ("gap", "the marker lies after the segment's last sample")
         oldest = self._times.oldest_index
         stamps = self._times.view(oldest, self._times.next_index)[:, 0]
         if stamp < stamps[0]:
-            return oldest - round((float(stamps[0]) - stamp) * self._sfreq), "its samples are no longer kept"
+            before = (float(stamps[0]) - stamp) * self._sfreq
+            return oldest - round(before), ("skipped", "its samples are no longer kept")
         right = int(np.searchsorted(stamps, stamp, side="left"))
         before = float(stamps[max(right - 1, 0)])
         # Where samples are missing their stamps repeat the last one that came; the first of equals is that sample.
@@ -260,7 +264,7 @@ class Segment:
         to_left, to_right = (stamp - before) * self._sfreq, (float(stamps[right]) - stamp) * self._sfreq
         index = oldest + (right if right == left or to_right < to_left - TIE else left)
         in_hole = right - left > 1 and min(to_left, to_right) > half
-        return index, "the marker lies in a gap" if in_hole else ""
+        return index, ("gap", "the marker lies in a gap") if in_hole else None
 
     # --- windows ------------------------------------------------------------------------------------------------------
 
@@ -328,8 +332,8 @@ class Segment:
 
     def _cut_pending(self, pending: _Pending) -> Due:
         window = self._windows[pending.order]
-        if pending.fault:
-            return self._flawed(window, pending.start, pending.marker, "gap", pending.fault)
+        if pending.fault is not None:
+            return self._flawed(window, pending.start, pending.marker, *pending.fault)
         if self._ended is not None and pending.stop > self._ring.next_index:
             return self._flawed(window, pending.start, pending.marker, *self._ended)
         return self._cut(window, pending.start, self._lengths[pending.order], pending.marker)
