@@ -180,31 +180,28 @@ def _topic(frame: Frame) -> str:
 
 
 def _message(topic: str, frame: Frame) -> Message:
+    """Version first: a header of another version may fail on its fields, and its version is what the reader must hear."""
     try:
+        check_version(topic, _version_decoder.decode(frame).v)
         message: Message = _decoder.decode(frame)
     except (ValueError, RecursionError, MemoryError) as error:  # ValueError: msgspec's, Unicode's
-        raise WireError(_why_not(topic, frame, error)) from error
-    if message.v != VERSION:
-        raise WireError(_other_version(topic, message.v))
+        raise WireError(f"{topic}: the header is no message of version {VERSION}: {error}") from error
     return message
 
 
-def _why_not(topic: str, frame: Frame, error: Exception) -> str:
-    """A header of another version fails on its fields first; its version is what the reader needs to hear."""
-    try:
-        version = _version_decoder.decode(frame).v
-    except (ValueError, RecursionError, MemoryError):
-        return f"{topic}: the header is no message of rtdecode: {error}"
+def check_version(topic: str, version: int) -> None:
+    """Refuse a message of another version.
+
+    Raises
+    ------
+    WireError
+        `version` is not the one that this release reads.
+    """
     if version != VERSION:
-        return _other_version(topic, version)
-    return f"{topic}: the header does not match version {VERSION} of its message: {error}"
-
-
-def _other_version(topic: str, version: int) -> str:
-    return (
-        f"{topic}: the message is of wire version {version}, this rtdecode reads version {VERSION}; "
-        "run the same release on both sides"
-    )
+        raise WireError(
+            f"{topic}: the message is of wire version {version}, this rtdecode reads version {VERSION}; "
+            "run the same release on both sides"
+        )
 
 
 def read_array(topic: str, described: Array, frame: Frame) -> NDArray[Any]:

@@ -17,7 +17,7 @@ import msgspec
 from numpy.typing import NDArray
 
 from rtdecode.errors import WireError
-from rtdecode.wire.framing import read_array, topic_of, wire_array
+from rtdecode.wire.framing import check_version, read_array, topic_of, wire_array
 from rtdecode.wire.messages import Message, Status, Window
 
 _MAGIC = "rtdecode-payload-1"
@@ -139,6 +139,7 @@ def from_json(line: bytes | str) -> tuple[Message, dict[str, NDArray[Any]]]:
         described = _arrays_decoder.decode(line).arrays
         if not isinstance(raw, dict):
             raise WireError(f"a line of JSON messages holds an object, not a {type(raw).__name__}")
+        check_version("a line of JSON", msgspec.convert(raw.get("v"), int))
         raw["arrays"] = [{"name": name, "dtype": a.dtype, "shape": a.shape} for name, a in described.items()]
         message: Message = msgspec.convert(raw, Message)
         frames = {name: base64.b64decode(a.base64, validate=True) for name, a in described.items()}
