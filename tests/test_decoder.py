@@ -241,7 +241,7 @@ def reference(tape: Tape, windows: Sequence[WindowSpec]) -> list[tuple[str, int,
     for segment in sorted({p.segment for p in tape.pieces}):
         pieces = [p for p in tape.pieces if p.segment == segment]
         here = {i for p in pieces for i in range(p.first_index, p.stop)}
-        bad = {i for p in pieces for i in p.first_index + np.flatnonzero(~np.isfinite(p.samples).all(axis=1))}
+        bad = {int(i) for p in pieces for i in p.first_index + np.flatnonzero(~np.isfinite(p.samples).all(axis=1))}
         first, stop = min(here), max(here) + 1
         is_last = segment == tape.pieces[-1].segment
 
@@ -370,7 +370,7 @@ def test_markers_without_any_samples_are_accounted_for() -> None:
         (Chunk(chunk(20, 3).samples, np.array([10.2, np.nan, 10.3]), 20), "sample 21 is nan"),
         (Chunk(chunk(20, 3).samples[:2], np.array([10.2, 10.21, 10.22]), 20), r"shape \(2, 3\) and 3 stamps"),
         (Chunk(chunk(20, 3).samples[:, :2], chunk(20, 3).stamps, 20), r"expected \(3, 3\)"),
-        (Chunk(chunk(20, 3).samples.astype(np.float64), chunk(20, 3).stamps, 20), "float64 samples"),  # type: ignore[arg-type]
+        (Chunk(chunk(20, 3).samples.astype(np.float64), chunk(20, 3).stamps, 20), "float64 samples"),
     ],
 )
 def test_stamps_and_indices_that_make_no_sense_are_refused(bad: Chunk, message: str) -> None:

@@ -1,5 +1,7 @@
 """A ring whose cost is that of the chunk written, and whose windows are contiguous views."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
@@ -24,7 +26,7 @@ class Ring:
 
     def __init__(self, capacity: int, n_columns: int, dtype: DTypeLike = np.float32, first_index: int = 0) -> None:
         self.capacity = capacity
-        self._rows: NDArray[np.generic] = np.zeros((2 * capacity, n_columns), dtype)
+        self._rows: NDArray[Any] = np.zeros((2 * capacity, n_columns), dtype)
         self._first = self._next = first_index
 
     @property
@@ -37,7 +39,7 @@ class Ring:
         """Index of the oldest row that can still be viewed."""
         return max(self._first, self._next - self.capacity)
 
-    def write(self, rows: NDArray[np.generic]) -> None:
+    def write(self, rows: NDArray[Any]) -> None:
         """Append rows, shape (n, columns). Of more than `capacity` rows only the newest are kept."""
         n = len(rows)
         if n > self.capacity:
@@ -57,7 +59,7 @@ class Ring:
         """Count `n` rows that never came. What a view of them shows is undefined."""
         self._next += n
 
-    def view(self, start: int, stop: int) -> NDArray[np.generic]:
+    def view(self, start: int, stop: int) -> NDArray[Any]:
         """Rows [start, stop) as a read-only, contiguous view; the next writes may change it.
 
         Raises

@@ -11,7 +11,7 @@ class _Window(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     name: str
 
 
-class Sliding(_Window, tag="sliding", kw_only=True):
+class Sliding(_Window, frozen=True, kw_only=True, tag="sliding"):
     """A window of `length` seconds every `hop` seconds, counted from the start of the segment."""
 
     length: float
@@ -32,7 +32,7 @@ class Sliding(_Window, tag="sliding", kw_only=True):
         return samples(self.hop, sfreq)
 
 
-class Locked(_Window, tag="locked", kw_only=True):
+class Locked(_Window, frozen=True, kw_only=True, tag="locked"):
     """A window over [tmin, tmax) seconds around each marker that matches one of the patterns (shell wildcards)."""
 
     tmin: float
