@@ -28,6 +28,12 @@ class EngineInfo:
         Threads inside one operator.
     input_shape : tuple of int
         (time, channels) of one window.
+    input_name : str
+        Name of the encoder's input.
+    asked : str
+        The provider that the configuration named; empty where it is `provider`.
+    output_shapes : tuple of (str, tuple of int)
+        Shape of each output of one window, without the batch axis.
     """
 
     runtime: str
@@ -35,6 +41,27 @@ class EngineInfo:
     precision: str
     threads: int
     input_shape: tuple[int, int]
+    input_name: str = ""
+    asked: str = ""
+    output_shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+
+    @property
+    def fell_back(self) -> bool:
+        """Whether another provider runs than was asked for (only ever with ``fallback = "allow"``)."""
+        return bool(self.asked) and self.asked != self.provider
+
+    def describe(self) -> dict[str, str | int | tuple[int, ...]]:
+        """The same as plain values, for a message or a table."""
+        return {
+            "runtime": self.runtime,
+            "provider": self.provider,
+            "asked": self.asked or self.provider,
+            "fell_back": int(self.fell_back),
+            "precision": self.precision,
+            "threads": self.threads,
+            "input_shape": self.input_shape,
+            **{f"output_shape.{name}": shape for name, shape in self.output_shapes},
+        }
 
 
 class Engine(Protocol):

@@ -15,7 +15,7 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     pass
 
 
-class ContractChannel(_Part):
+class ContractChannel(_Part, frozen=True):
     """A channel that the decoder needs: its name, MNE channel type and SI unit."""
 
     name: str
@@ -23,14 +23,14 @@ class ContractChannel(_Part):
     unit: str
 
 
-class Contract(_Part):
+class Contract(_Part, frozen=True):
     """What a stream must offer: these channels, in this order, at this rate (Hz)."""
 
     channels: tuple[ContractChannel, ...]
     sfreq: float
 
 
-class Encoder(_Part):
+class Encoder(_Part, frozen=True):
     """The ONNX file: one input of shape (1, time, channels), one or more outputs of shape (1, ...)."""
 
     file: str
@@ -39,7 +39,7 @@ class Encoder(_Part):
     precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
 
 
-class GalleryItem(_Part):
+class GalleryItem(_Part, frozen=True):
     """One thing that can be retrieved. `picture` names a file of the bundle."""
 
     name: str
@@ -48,11 +48,11 @@ class GalleryItem(_Part):
     emoji: str | None = None
 
 
-class RetrieveHead(_Part, tag_field="kind", tag="retrieve"):
+class RetrieveHead(_Part, frozen=True, tag_field="kind", tag="retrieve"):
     """Exact top-k over a gallery.
 
-    `items` names a JSON file of `GalleryItem`; `embeddings` a float32 array of shape (items, width). `threshold`: a best
-    score below it reads "none of these"; None where it was not calibrated.
+    `items` names a JSON file of `GalleryItem`; `embeddings` a float32 array of shape (items, width). `threshold`: a
+    best score below it reads "none of these"; None where it was not calibrated.
     """
 
     output: str
@@ -63,7 +63,7 @@ class RetrieveHead(_Part, tag_field="kind", tag="retrieve"):
     threshold: float | None = None
 
 
-class ClassifyHead(_Part, tag_field="kind", tag="classify"):
+class ClassifyHead(_Part, frozen=True, tag_field="kind", tag="classify"):
     """Probabilities: softmax(logits / temperature). `labels` maps markers to classes: label name -> marker patterns."""
 
     output: str
@@ -72,7 +72,7 @@ class ClassifyHead(_Part, tag_field="kind", tag="classify"):
     markers: dict[str, tuple[str, ...]] = {}
 
 
-class EmbeddingHead(_Part, tag_field="kind", tag="embedding"):
+class EmbeddingHead(_Part, frozen=True, tag_field="kind", tag="embedding"):
     """The encoder's output as it is."""
 
     output: str
@@ -81,7 +81,7 @@ class EmbeddingHead(_Part, tag_field="kind", tag="embedding"):
 HeadSpec = RetrieveHead | ClassifyHead | EmbeddingHead
 
 
-class Golden(_Part):
+class Golden(_Part, frozen=True):
     """Windows with known outputs, run at every start.
 
     `windows`: float32 (n, time, channels), as they enter the encoder. `outputs`: output name -> float32 (n, ...).
@@ -97,7 +97,7 @@ class Golden(_Part):
     raw_starts: tuple[int, ...] = ()
 
 
-class Manifest(_Part):
+class Manifest(_Part, frozen=True):
     """The whole of ``manifest.json``. Hashes stand beside it, in ``SHA256SUMS``."""
 
     format: Literal["rtdecode-bundle"]

@@ -1,0 +1,129 @@
+"""From a bundle to the engine that runs it, checked against it."""
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from rtdecode.encode.bundle import Bundle
+from rtdecode.encode.consistency import check_gallery, check_labels
+from rtdecode.encode.engine import Engine
+from rtdecode.encode.manifest import ClassifyHead, RetrieveHead
+from rtdecode.encode.onnx import WARMUP, Fallback, OnnxEngine
+from rtdecode.encode.openvino import OpenVinoEngine
+from rtdecode.encode.providers import OptionValue, find_provider
+from rtdecode.errors import BundleError, ProviderError
+
+_NO_OPTIONS: Mapping[str, OptionValue] = MappingProxyType({})
+
+
+def make_engine(
+    bundle: Bundle,
+    *,
+    provider: str = "cpu",
+    fallback: Fallback = "forbid",
+    threads: int = 1,
+    spinning: bool = False,
+    warmup: int = WARMUP,
+    options: Mapping[str, OptionValue] = _NO_OPTIONS,
+) -> Engine:
+    """Make the engine for a bundle's encoder, warmed up, and check its shapes against the bundle.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Whose encoder runs.
+    provider : str
+        ``tensorrt``, ``cuda``, ``openvino`` or ``cpu``.
+    fallback : {"forbid", "allow"}
+        Whether the CPU may stand in where the provider cannot be had.
+    threads, spinning, warmup, options
+        As for `OnnxEngine`.
+
+    Raises
+    ------
+    ProviderError, EngineError
+        The provider or the runtime is not to be had.
+    BundleError
+        The ONNX file does not load, or its shapes do not fit the bundle.
+    """
+    onnx = bundle.onnx_bytes()
+    precision = bundle.manifest.encoder.precision
+    engine: Engine
+    try:
+        if find_provider(provider).name == "openvino":
+            engine = _openvino(onnx, fallback, threads, warmup, options, precision)
+        else:
+            engine = OnnxEngine(
+                onnx,
+                provider=provider,
+                fallback=fallback,
+                threads=threads,
+                spinning=spinning,
+                warmup=warmup,
+                options=options,
+                precision=precision,
+            )
+    except BundleError as error:
+        raise BundleError(f"{bundle.source}: {bundle.manifest.encoder.file}: {error}") from error
+    try:
+        check_engine(bundle, engine)
+    except BundleError:
+        engine.close()
+        raise
+    return engine
+
+
+def _openvino(
+    onnx: bytes, fallback: Fallback, threads: int, warmup: int, options: Mapping[str, OptionValue], precision: str
+) -> Engine:
+    try:
+        return OpenVinoEngine(onnx, threads=threads, warmup=warmup, options=options, precision=precision)
+    except ProviderError:
+        if fallback == "forbid":
+            raise
+        return OnnxEngine(
+            onnx,
+            provider="openvino",
+            fallback="allow",
+            threads=threads,
+            warmup=warmup,
+            options=options,
+            precision=precision,
+        )
+
+
+def check_engine(bundle: Bundle, engine: Engine) -> None:
+    """Raise `BundleError` unless the encoder's shapes are those that the bundle's other parts need.
+
+    The window that conditioning and the window specification give must be the input; every declared output must be
+    there; galleries must be as wide as the embedding, and labels as many as the logits.
+    """
+    manifest, info = bundle.manifest, engine.info
+    where = f"{bundle.source}: {manifest.encoder.file}"
+    wanted = bundle.array(manifest.golden.windows).shape[1:]
+    if info.input_shape != wanted:
+        raise BundleError(
+            f"{where}: the encoder takes windows of {_shape(info.input_shape)}; the contract, conditioning and windows "
+            f"give {_shape(wanted)}"
+        )
+    if info.input_name != manifest.encoder.input:
+        raise BundleError(f"{where}: its input is {info.input_name!r}; $.encoder.input says {manifest.encoder.input!r}")
+    shapes = dict(info.output_shapes)
+    if missing := [name for name in manifest.encoder.outputs if name not in shapes]:
+        raise BundleError(f"{where}: has no output {', '.join(missing)}; it has {', '.join(shapes)}")
+    for name in manifest.encoder.outputs:
+        golden = bundle.array(manifest.golden.outputs[name]).shape[1:]
+        if golden != shapes[name]:
+            raise BundleError(
+                f"{where}: the output {name!r} has shape {shapes[name]}; its golden output has {golden} for a window"
+            )
+    for head in manifest.heads:
+        width = math.prod(shapes[head.output])
+        if isinstance(head, RetrieveHead):
+            check_gallery(head, bundle.array(head.embeddings), bundle.items(head), width, bundle.source)
+        elif isinstance(head, ClassifyHead):
+            check_labels(head, width, bundle.source)
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]} samples of {shape[1]} channels"

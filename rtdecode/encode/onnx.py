@@ -1,0 +1,211 @@
+"""The whole-window engine on onnxruntime, which runs on the provider that was asked for or not at all."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtdecode.encode.engine import EngineInfo
+from rtdecode.encode.onnxfile import check_self_contained
+from rtdecode.encode.providers import PROVIDERS, OptionValue, Provider, check_options, find_provider, not_available
+from rtdecode.encode.window_engine import WindowEngine, check_input, check_output
+from rtdecode.errors import BundleError, EngineError, ProviderError
+
+Fallback = Literal["forbid", "allow"]
+
+#: Runs before the engine counts as ready, for its one shape.
+WARMUP = 3
+
+#: onnxruntime's tensor types, as numpy spells them; others are left as they are, to be named in an error.
+_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
+
+_NO_OPTIONS: Mapping[str, OptionValue] = MappingProxyType({})
+
+#: What this project asks of a provider unless it is told otherwise: fp32 means fp32 (TF32 keeps 10 bits of 23).
+_DEFAULTS: Mapping[str, Mapping[str, OptionValue]] = MappingProxyType({"cuda": {"use_tf32": False}})
+
+
+class OnnxEngine(WindowEngine):
+    """Encodes whole windows with onnxruntime.
+
+    Nodes run one after the other, with all graph optimisations and without busy-waiting. The same window gives the same
+    bytes again on one machine with one library version and number of threads; another machine may choose other kernels,
+    which is why every bundle has golden windows with a tolerance.
+
+    Parameters
+    ----------
+    onnx : bytes
+        An ONNX file with one float32 input of fixed shape (1, time, channels) and outputs of fixed shape (1, ...).
+    provider : str
+        ``cpu``, ``cuda`` or ``tensorrt``. Only this one is given to the runtime. ``openvino`` has an engine of its own.
+    fallback : {"forbid", "allow"}
+        Whether the CPU may run the model, or nodes of it, where `provider` cannot. What runs is read back from the
+        runtime and stands in `info`.
+    threads : int
+        Threads inside one operator. More than the cores that are free makes the slowest windows slower.
+    spinning : bool
+        Whether waiting threads keep their core busy: a little faster with cores to spare, far slower without.
+    warmup : int
+        Runs before the engine counts as ready.
+    options : mapping of str to str, int, float or bool
+        Options of the provider, checked against `PROVIDERS`.
+    precision : str
+        What the ONNX file computes in, for `info`.
+
+    Raises
+    ------
+    ProviderError
+        The provider is unknown, not in this installation, or could not be used and `fallback` forbids another.
+    EngineError
+        onnxruntime is not installed, or the first run failed.
+    BundleError
+        The ONNX file is damaged, has a dynamic or wrong shape, or refers to other files.
+    """
+
+    def __init__(
+        self,
+        onnx: bytes,
+        *,
+        provider: str = "cpu",
+        fallback: Fallback = "forbid",
+        threads: int = 1,
+        spinning: bool = False,
+        warmup: int = WARMUP,
+        options: Mapping[str, OptionValue] = _NO_OPTIONS,
+        precision: str = "fp32",
+    ) -> None:
+        named = find_provider(provider)
+        checked = check_options(named, {**_DEFAULTS.get(provider, {}), **options})
+        if threads < 1:
+            raise EngineError(f"threads = {threads}; expected 1 or more")
+        runtime = import_onnxruntime()
+        check_self_contained(onnx, "the ONNX file")
+        self._session = _make_session(runtime, onnx, named, fallback, checked, threads, spinning)
+        shape, outputs = _read_shapes(self._session)
+        self._input = self._session.get_inputs()[0].name
+        self._outputs = list(outputs)
+        super().__init__(
+            EngineInfo(
+                runtime=f"onnxruntime {runtime.__version__}",
+                provider=_in_use(self._session),
+                precision=precision,
+                threads=threads,
+                input_shape=shape,
+                asked=provider,
+                input_name=self._input,
+                output_shapes=tuple(outputs.items()),
+            )
+        )
+        self._warm_up(warmup)
+
+    def close(self) -> None:
+        """Let go of the session."""
+        super().close()
+        self._session = None
+
+    def _run(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.floating]]:
+        return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: batch}), strict=True))
+
+
+def import_onnxruntime() -> Any:
+    """The module; `EngineError` says what to install where it is missing."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EngineError(
+            'onnxruntime is not installed; install one of pip install "rtdecode[cpu]" and, for an NVIDIA GPU, '
+            f'pip install "rtdecode[gpu]" (never both): {error}'
+        ) from error
+    return onnxruntime
+
+
+def _make_session(
+    runtime: Any,
+    onnx: bytes,
+    provider: Provider,
+    fallback: Fallback,
+    options: Mapping[str, str],
+    threads: int,
+    spinning: bool,
+) -> Any:
+    cpu = PROVIDERS["cpu"]
+    if provider.runtime_name not in runtime.get_available_providers():
+        why = (
+            "it runs in an engine of its own, not in onnxruntime (make_engine picks it)"
+            if provider.name == "openvino"
+            else "this onnxruntime was built without it"
+        )
+        if fallback == "forbid":
+            raise not_available(provider, why)
+        return _create(runtime, onnx, cpu, {}, threads, spinning, strict=False)
+    if provider.name in {"cuda", "tensorrt"} and hasattr(runtime, "preload_dlls"):
+        # The CUDA libraries of pip's packages lie where the loader does not look.
+        runtime.preload_dlls()
+    strict = fallback == "forbid" and provider is not cpu
+    try:
+        session = _create(runtime, onnx, provider, options, threads, spinning, strict=strict)
+    except BundleError as error:
+        if not strict:
+            raise
+        # Refused since some node would run on the CPU, or damaged? The CPU alone can tell.
+        _create(runtime, onnx, cpu, {}, threads, spinning, strict=False)
+        raise not_available(
+            provider, f"onnxruntime would not run all of the model on it ({error.__cause__})"
+        ) from error
+    if strict and (found := _in_use(session)) != provider.name:
+        raise not_available(provider, f"onnxruntime could not load it and would have run on {found} instead")
+    return session
+
+
+def _create(
+    runtime: Any,
+    onnx: bytes,
+    provider: Provider,
+    options: Mapping[str, str],
+    threads: int,
+    spinning: bool,
+    *,
+    strict: bool,
+) -> Any:
+    settings = runtime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.inter_op_num_threads = 1
+    settings.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
+    settings.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    settings.use_deterministic_compute = True
+    settings.log_severity_level = 3
+    for pool in ("intra", "inter"):
+        settings.add_session_config_entry(f"session.{pool}_op.allow_spinning", str(int(spinning)))
+    if strict:
+        settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        return runtime.InferenceSession(onnx, settings, providers=[(provider.runtime_name, dict(options))])
+    except Exception as error:
+        # onnxruntime's exceptions share no base class of its own.
+        raise BundleError(f"onnxruntime {runtime.__version__} does not load the ONNX file: {error}") from error
+
+
+def _in_use(session: Any) -> str:
+    """The provider that comes first in the session, by our name."""
+    first = session.get_providers()[0]
+    for provider in PROVIDERS.values():
+        if provider.runtime_name == first:
+            return provider.name
+    raise ProviderError(f"onnxruntime runs the model on {first}, which nobody asked for")
+
+
+def _read_shapes(session: Any) -> tuple[tuple[int, int], dict[str, tuple[int, ...]]]:
+    inputs = session.get_inputs()
+    if len(inputs) != 1:
+        names = ", ".join(value.name for value in inputs)
+        raise BundleError(
+            f"the ONNX file has {len(inputs)} inputs ({names}); expected one, of shape (1, time, channels)"
+        )
+    shape = check_input(inputs[0].name, _TYPES.get(inputs[0].type, inputs[0].type), inputs[0].shape)
+    outputs = {
+        value.name: check_output(value.name, _TYPES.get(value.type, value.type), value.shape)
+        for value in session.get_outputs()
+    }
+    return shape, outputs

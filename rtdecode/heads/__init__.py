@@ -1,0 +1,1 @@
+"""What the encoder's outputs mean: items of a gallery, classes, or the embedding itself."""
