@@ -2,6 +2,7 @@
 
 import math
 import threading
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -10,8 +11,8 @@ import numpy as np
 from rtdecode import hostclock
 from rtdecode.errors import ConfigError
 from rtdecode.signal import Batch, Channel, Chunk, Marker, StreamInfo
-from rtdecode.sources.concepts import MARKER, gallery
-from rtdecode.sources.forward import BLOCK, MONTAGE, Session, Subject
+from rtdecode.sources.concepts import MARKER, Concept
+from rtdecode.sources.forward import BLOCK, MONTAGE, Levels, Session, Subject
 
 #: Name of the marker stream.
 MARKERS = "simulated-markers"
@@ -43,6 +44,10 @@ class SimulatedSource:
         model where `speed` is None. Makes no difference to the samples.
     start : float, optional
         Stamp of the first sample: the host clock at `open` (at speed 1), or 0.
+    shown : sequence of Concept, optional
+        What is shown; `rtdecode.sources.concepts.gallery` where not given.
+    levels : Levels, optional
+        How strong signal and noise are.
 
     Raises
     ------
@@ -61,6 +66,8 @@ class SimulatedSource:
         speed: float | None = 1.0,
         chunk: int | None = None,
         start: float | None = None,
+        shown: Sequence[Concept] | None = None,
+        levels: Levels | None = None,
     ) -> None:
         if seed < 0 or subject < 0:
             raise ConfigError(f"simulated source: seed {seed} and subject {subject}; expected whole numbers from 0")
@@ -71,7 +78,7 @@ class SimulatedSource:
         if chunk is not None and chunk < 1:
             raise ConfigError(f"simulated source: chunk {chunk}; expected 1 sample or more")
         try:
-            self.session = Session(Subject(subject), seed, sfreq=sfreq, soa=soa, shown=gallery())
+            self.session = Session(Subject(subject, levels), seed, sfreq=sfreq, soa=soa, shown=shown)
         except ValueError as error:
             raise ConfigError(f"simulated source: {error}") from None
         self._speed = None if speed is None or math.isinf(speed) else speed
