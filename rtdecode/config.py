@@ -148,7 +148,11 @@ class LslConfig(_Source, StreamMatch):
     kind: Literal["lsl"]
     """``lsl``"""
     timeout_s: Positive = 10.0
-    """Seconds to look for the stream before giving up."""
+    """Seconds to look for the stream, at the start and after a loss, before giving up."""
+    lateness_s: NonNegative = 0.5
+    """How late a marker may arrive after its stamp; marker-locked windows wait that long for it."""
+    end_when_lost: bool = False
+    """End when the stream is lost, instead of looking for it again."""
     markers: tuple[StreamMatch, ...] = ()
     """Marker streams that go with it."""
 
@@ -161,18 +165,26 @@ class RecordingConfig(_Source):
     path: Path
     """FIF, EDF, BDF, BrainVision, EEGLAB, GDF or XDF; relative to the configuration's folder."""
     speed: Positive = 1.0
-    """Multiples of real time."""
+    """Multiples of real time. At 1 samples are stamped on the host clock, otherwise in the recording's own time."""
     stream: str | None = None
-    """XDF only: name of the stream that is decoded, where the file holds several."""
+    """XDF only: name or type of the stream that is decoded, where the file holds several."""
+    markers: tuple[str, ...] | None = None
+    """XDF only: names of the marker streams; all of irregular rate where absent."""
 
 
-class SimulatedConfig(_Source):
+class SimulatedConfig(_Section):
     """A simulated subject who looks at things."""
 
     kind: Literal["simulated"]
     """``simulated``"""
     seed: int = Field(default=0, ge=0)
-    """Same seed, same data."""
+    """The session: same seed, same data."""
+    subject: int = Field(default=0, ge=0)
+    """The head."""
+    sfreq: Positive = 250.0
+    """Hz."""
+    soa: Positive = 1.0
+    """Mean seconds from one stimulus to the next."""
     seconds: Positive | None = None
     """Length; endless where absent."""
     speed: Positive = 1.0

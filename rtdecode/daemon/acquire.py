@@ -1,0 +1,252 @@
+"""*acquire*: the process that owns the source.
+
+One thread takes samples from the source and hands them on at once: into the log, and to every subscriber. A second one
+answers: what the log still holds, and the control socket. Neither waits for a decoder.
+"""
+
+import contextlib
+import gc
+import secrets
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import structlog
+import zmq
+
+from rtdecode import hostclock
+from rtdecode.config import Config, LslConfig
+from rtdecode.daemon import bus, control
+from rtdecode.daemon.endpoints import endpoints, prepare
+from rtdecode.daemon.log import ReplayLog
+from rtdecode.daemon.process import Stop
+from rtdecode.daemon.rpc import Server, bind
+from rtdecode.daemon.sources import make_source
+from rtdecode.errors import ConfigError
+from rtdecode.signal import Batch, StreamInfo
+from rtdecode.sources.base import Source
+from rtdecode.wire.framing import encode
+from rtdecode.wire.messages import Event
+
+#: Longest wait for samples before a request to stop is looked at.
+READ_TIMEOUT_S = 0.1
+
+#: How long a recording waits for the decoders that the supervisor announced.
+HOLD_TIMEOUT_S = 120.0
+
+#: Live messages that wait for a slow decoder; what it misses beyond them it finds in the log.
+QUEUED = 1000
+
+
+class Acquire:
+    """Reads one source, and serves what came.
+
+    Parameters
+    ----------
+    config : Config
+        The whole configuration.
+    stop : Stop
+        Ends it.
+    source : Source, optional
+        In place of the configuration's.
+    """
+
+    def __init__(self, config: Config, stop: Stop, source: Source | None = None) -> None:
+        self._config = config
+        self._stop = stop
+        self._source = source if source is not None else make_source(config.source)
+        self._log = ReplayLog(config.bus.log_seconds, round(config.bus.log_mb * 1e6))
+        self._run = secrets.randbits(32) or 1
+        self._logger = structlog.get_logger()
+        self._began = hostclock.now()
+        self._state = "connecting"
+        self._position = (0, 0)
+        self._watermark = float("-inf")
+        self._samples = 0
+        self._markers = 0
+        self._events = 0
+        self._info: StreamInfo | None = None
+        self._followers: set[str] = set()
+        self._asked = self._began
+        self._closing = threading.Event()
+
+    def run(self, on_ready: Callable[[], None], *, hold: int = 0) -> None:
+        """Read until the source ends or somebody asks to stop; then serve the log until the decoders have it all.
+
+        Parameters
+        ----------
+        on_ready : callable
+            Called when the stream is found and the endpoints answer.
+        hold : int
+            Wait for so many decoders before the first sample of a recording or a simulation is read.
+
+        Raises
+        ------
+        RtdecodeError
+            The stream is not found, or the source failed, after everything it had given was served.
+        """
+        found = endpoints(self._config)
+        prepare(found, private=self._config.bus.dir is None)
+        with contextlib.ExitStack() as stack:
+            context = stack.enter_context(zmq.Context())
+            publisher = context.socket(zmq.PUB)
+            stack.callback(publisher.close)
+            publisher.setsockopt(zmq.SNDHWM, QUEUED)
+            publisher.setsockopt(zmq.LINGER, 1000)
+            bind(publisher, found.samples)
+            self._publisher = publisher
+            log = stack.enter_context(contextlib.closing(Server[bus.LogRequest](context, found.log, bus.LogRequest)))
+            asked = stack.enter_context(
+                contextlib.closing(Server[control.Request](context, found.acquire, control.Request))
+            )
+            stack.callback(self._source.close)
+            self._info = self._source.open()
+            server = threading.Thread(target=self._serve, args=(log, asked), name="log", daemon=True)
+            server.start()
+            stack.callback(server.join)
+            stack.callback(self._closing.set)
+            self._event("connected", f"reading {self._info.source}", source=self._info.source)
+            on_ready()
+            if hold and not isinstance(self._config.source, LslConfig):
+                self._hold(hold)
+            gc.collect()
+            gc.freeze()
+            try:
+                self._read()
+            except Exception as error:
+                self._state = "failed"
+                self._event("error", str(error), error=type(error).__name__)
+                raise
+            finally:
+                self._end()
+
+    # --- samples ------------------------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        self._state = "streaming"
+        while not self._stop.requested:
+            batch = self._source.read(READ_TIMEOUT_S)
+            if batch is None:
+                self._event("end", "the source has ended")
+                return
+            chunk = batch.chunk
+            if chunk is None and not batch.markers and batch.watermark <= self._watermark:
+                continue
+            self._send(batch)
+            self._watermark = max(self._watermark, batch.watermark)
+            self._markers += len(batch.markers)
+            if chunk is not None:
+                self._note(chunk.segment, chunk.first_index)
+                self._position = (chunk.segment, chunk.stop_index)
+                self._samples += len(chunk)
+        self._event("stop", f"stopped by {self._stop.reason}")
+
+    def _send(self, batch: Batch, *, end: bool = False) -> None:
+        now = hostclock.now()
+        frames = bus.samples_frames(batch, self._run, self._log.next, self._position, now, end=end)
+        self._publisher.send_multipart(frames)
+        self._log.append(frames, now)
+
+    def _note(self, segment: int, first_index: int) -> None:
+        """Announce a new segment, or a hole, after its samples are out: nothing may hold them up."""
+        if not self._samples:
+            return
+        if segment != self._position[0]:
+            self._event("reconnect", f"segment {segment} begins", segment=segment)
+        elif first_index != self._position[1]:
+            missing = first_index - self._position[1]
+            self._event("gap", f"{missing} samples are missing before index {first_index}", segment=segment, n=missing)
+
+    def _event(self, event: str, text: str, **details: str | int | float | bool | None) -> None:
+        message = Event(
+            seq=self._events,
+            publisher=self._run,
+            origin="acquire",
+            event=event,
+            text=text,
+            stamp=hostclock.now(),
+            details=details,
+        )
+        self._events += 1
+        self._publisher.send_multipart(encode(bus.EVENT_TOPIC, message))
+        (self._logger.error if event == "error" else self._logger.info)(text, about=event)
+
+    # --- beginning and end --------------------------------------------------------------------------------------------
+
+    def _hold(self, decoders: int) -> None:
+        deadline = hostclock.now() + HOLD_TIMEOUT_S
+        self._state = "waiting for decoders"
+        while len(self._followers) < decoders and hostclock.now() < deadline and not self._stop.wait(0.01):
+            continue
+
+    def _end(self) -> None:
+        """Say that nothing more will come, and stay until the decoders have it all or ask no more."""
+        if self._state != "failed":
+            self._state = "ended"
+        self._send(Batch(None, (), self._watermark), end=True)
+        self._asked = hostclock.now()
+        while self._followers and hostclock.now() - self._asked < self._config.bus.drain_s:
+            self._closing.wait(0.02)
+        if self._followers:
+            self._logger.warning("left before these decoders had everything", decoders=sorted(self._followers))
+
+    # --- answers ------------------------------------------------------------------------------------------------------
+
+    def _serve(self, log: Server[bus.LogRequest], asked: Server[control.Request]) -> None:
+        poller = zmq.Poller()
+        poller.register(log.socket, zmq.POLLIN)
+        poller.register(asked.socket, zmq.POLLIN)
+        while not self._closing.is_set():
+            poller.poll(100)
+            while (request := log.receive()) is not None:
+                self._answer_log(log, *request)
+            while (question := asked.receive()) is not None:
+                self._answer_control(asked, *question)
+
+    def _answer_log(self, log: Server[bus.LogRequest], caller: Any, request: bus.LogRequest) -> None:
+        self._asked = hostclock.now()
+        state = bus.LogState(run=self._run, oldest=self._log.oldest, next=self._log.next, info=None)
+        frames: list[bytes] = []
+        match request:
+            case bus.Info():
+                state = msgspec.structs.replace(state, info=self._info)
+            case bus.Since(seq=seq):
+                entries = self._log.since(seq, bus.PAGE_BYTES)
+                state = msgspec.structs.replace(
+                    state,
+                    first=entries[0].seq if entries else seq,
+                    counts=tuple(len(entry.frames) for entry in entries),
+                )
+                frames = [frame for entry in entries for frame in entry.frames]
+            case bus.Follow(name=name):
+                self._followers.add(name)
+            case bus.Leave(name=name):
+                self._followers.discard(name)
+        log.answer(caller, msgspec.to_builtins(state), frames)
+
+    def _answer_control(self, asked: Server[control.Request], caller: Any, request: control.Request) -> None:
+        match request:
+            case control.Status():
+                asked.answer(caller, self.status())
+            case control.Stop():
+                asked.answer(caller, {"stopping": True})
+                self._stop.request("the control socket")
+            case control.Swap():
+                asked.refuse(caller, ConfigError("acquire has no bundle; ask a pipeline to swap"))
+
+    def status(self) -> dict[str, Any]:
+        """What the control socket answers."""
+        return {
+            "process": "acquire",
+            "state": self._state,
+            "source": None if self._info is None else self._info.source,
+            "run": self._run,
+            "segment": self._position[0],
+            "next_index": self._position[1],
+            "samples": self._samples,
+            "markers": self._markers,
+            "log": {"oldest": self._log.oldest, "next": self._log.next, "bytes": self._log.n_bytes},
+            "decoders": sorted(self._followers),
+            "uptime_s": hostclock.now() - self._began,
+        }

@@ -1,0 +1,132 @@
+"""What *decode* asks *acquire*'s log, and how log entries travel."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from rtdecode.errors import WireError
+from rtdecode.signal import Batch, Chunk, Marker, StreamInfo
+from rtdecode.wire.framing import decode, encode
+from rtdecode.wire.messages import Samples, WireMarker
+
+SAMPLES_TOPIC = "acquire.samples"
+EVENT_TOPIC = "acquire.event"
+
+#: Bytes of samples in one answer of the log; small enough that a reader looks up in between.
+PAGE_BYTES = 4_000_000
+
+
+class _Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="ask"):
+    pass
+
+
+class Info(_Ask, tag="info", frozen=True, kw_only=True):
+    """Which stream is it, which run of *acquire*, and what does the log hold."""
+
+
+class Since(_Ask, tag="since", frozen=True, kw_only=True):
+    """The log's entries from `seq` on, as the very frames that were published (a page of them)."""
+
+    seq: int
+
+
+class Follow(_Ask, tag="follow", frozen=True, kw_only=True):
+    """`name` is ready to decode: a recording may start, and the log stays at the end until it has left."""
+
+    name: str
+
+
+class Leave(_Ask, tag="leave", frozen=True, kw_only=True):
+    """`name` needs nothing more."""
+
+    name: str
+
+
+LogRequest = Info | Since | Follow | Leave
+
+
+class LogState(msgspec.Struct, frozen=True, kw_only=True):
+    """Part of every answer. `run` is another for each start of *acquire*; `first` to `next` are entries that follow."""
+
+    run: int
+    oldest: int
+    next: int
+    first: int = 0
+    counts: tuple[int, ...] = ()
+    """Frames of each entry that follows."""
+    info: StreamInfo | None = None
+    """The stream, where it was asked for."""
+
+
+def read_state(result: dict[str, Any]) -> LogState:
+    """The log's answer, checked; raises `WireError`."""
+    try:
+        return msgspec.convert(result, LogState)
+    except msgspec.ValidationError as error:
+        raise WireError(f"acquire's log answers in another version's words: {error}") from None
+
+
+def samples_frames(
+    batch: Batch, run: int, seq: int, position: tuple[int, int], now: float, *, end: bool = False
+) -> list[bytes]:
+    """A batch as the frames of a `Samples` message.
+
+    Parameters
+    ----------
+    batch : Batch
+        What the source gave.
+    run : int
+        Another for each start of *acquire*.
+    seq : int
+        Number in the log.
+    position : tuple of int
+        Segment and next index, for a batch without samples.
+    now : float
+        Host time, the arrival of a batch without samples.
+    end : bool
+        The source has ended.
+    """
+    chunk = batch.chunk
+    message = Samples(
+        seq=seq,
+        publisher=run,
+        segment=position[0] if chunk is None else chunk.segment,
+        first_index=position[1] if chunk is None else chunk.first_index,
+        arrived=now if chunk is None else chunk.arrived,
+        markers=tuple(WireMarker(stamp=m.stamp, value=m.value, stream=m.stream) for m in batch.markers),
+        watermark=batch.watermark,
+        end=end,
+    )
+    arrays: dict[str, NDArray[Any]] = {} if chunk is None else {"samples": chunk.samples, "stamps": chunk.stamps}
+    return [bytes(frame) for frame in encode(SAMPLES_TOPIC, message, arrays)]
+
+
+def read_samples(frames: Sequence[bytes]) -> tuple[Samples, Batch]:
+    """The message and the batch again; raises `WireError`."""
+    topic, message, arrays = decode(frames)
+    if not isinstance(message, Samples):
+        raise WireError(f"{topic}: expected samples")
+    chunk = None
+    if arrays:
+        if set(arrays) != {"samples", "stamps"}:
+            raise WireError(f"{topic}: expected the arrays samples and stamps; got {', '.join(sorted(arrays))}")
+        chunk = Chunk(
+            samples=arrays["samples"].astype(np.float32, copy=False),
+            stamps=arrays["stamps"].astype(np.float64, copy=False),
+            first_index=message.first_index,
+            segment=message.segment,
+            arrived=message.arrived,
+        )
+    markers = [Marker(marker.stamp, marker.value, marker.stream) for marker in message.markers]
+    return message, Batch(chunk, markers, message.watermark)
+
+
+def split(frames: Sequence[bytes], counts: Sequence[int]) -> Iterator[Sequence[bytes]]:
+    """The entries of an answer, one by one."""
+    at = 0
+    for count in counts:
+        yield frames[at : at + count]
+        at += count

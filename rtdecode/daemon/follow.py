@@ -1,0 +1,222 @@
+"""*decode*'s end of the bus: live samples as they come, and from the log what was missed."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import zmq
+
+from rtdecode import hostclock
+from rtdecode.daemon import bus
+from rtdecode.daemon.endpoints import Endpoints
+from rtdecode.daemon.process import Stop
+from rtdecode.daemon.rpc import Client
+from rtdecode.errors import ProcessError
+from rtdecode.signal import Batch, StreamInfo
+
+#: Seconds that the log may take to answer. Live samples wait in their queue meanwhile.
+ASK_TIMEOUT_S = 0.5
+
+#: Live messages that wait while a window is encoded; what does not fit is in the log.
+QUEUED = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One entry of the log, in order and without repetition. `received`: host time at which it was in our hands."""
+
+    seq: int
+    batch: Batch
+    received: float
+    end: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Entries [first, stop) have left the log before they were fetched."""
+
+    first: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """*acquire* is another process now; what follows is a new segment."""
+
+
+class Follower:
+    """Follows *acquire*. Used by one thread.
+
+    Parameters
+    ----------
+    context : zmq.Context
+    found : Endpoints
+        Where *acquire* is.
+    name : str
+        The pipeline.
+    """
+
+    def __init__(self, context: "zmq.Context[Any]", found: Endpoints, name: str) -> None:
+        self._name = name
+        self._client = Client(context, found.log, "acquire")
+        self.socket: zmq.Socket[bytes] = context.socket(zmq.SUB)
+        self.socket.setsockopt(zmq.RCVHWM, QUEUED)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt_string(zmq.SUBSCRIBE, bus.SAMPLES_TOPIC)
+        self.socket.connect(found.samples)
+        self.run = 0
+        self.base = 0
+        self.next = 0
+        self.behind = True
+        self._segment = 0
+        self._joined = False
+
+    def connect(self, stop: Stop, timeout: float) -> StreamInfo:
+        """Ask *acquire* for its stream until it answers.
+
+        Raises
+        ------
+        ProcessError
+            It does not within `timeout` seconds, or we are asked to stop.
+        """
+        deadline = hostclock.now() + timeout
+        while True:
+            try:
+                state = self._ask(bus.Info())
+            except ProcessError:
+                if stop.requested:
+                    raise ProcessError(f"stopped by {stop.reason} before acquire answered") from None
+                if hostclock.now() > deadline:
+                    raise
+                continue
+            self.run = state.run
+            assert state.info is not None
+            return state.info
+
+    def read(self, limit: int) -> Iterator[Arrival | Lost | Restarted]:
+        """What is here now, at most `limit` live messages or one page of the log; never waits for more to come."""
+        if self.behind:
+            yield from self._catch_up()
+            return
+        for _ in range(limit):
+            try:
+                frames = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            received = hostclock.now()
+            message, batch = bus.read_samples(frames)
+            if message.publisher != self.run:
+                yield self._restart(message.publisher)
+                return
+            if message.seq > self.next:
+                self.behind = True
+                return
+            if message.seq == self.next:
+                yield self._arrival(message.seq, batch, received, message.end)
+
+    def follow(self) -> None:
+        """Tell *acquire* that we are ready."""
+        self._client.ask(bus.Follow(name=self._name), 2.0)
+
+    def leave(self) -> None:
+        """Tell *acquire* that we need nothing more; one that is gone need not know."""
+        try:
+            self._client.ask(bus.Leave(name=self._name), ASK_TIMEOUT_S)
+        except ProcessError:
+            return
+
+    def close(self) -> None:
+        """Let go of the sockets."""
+        self.socket.close()
+        self._client.close()
+
+    def _catch_up(self) -> Iterator[Arrival | Lost | Restarted]:
+        try:
+            result, frames = self._client.ask(bus.Since(seq=self.next), ASK_TIMEOUT_S)
+        except ProcessError:
+            return  # asked again at the next turn
+        received = hostclock.now()
+        state = bus.read_state(result)
+        if state.run != self.run:
+            yield self._restart(state.run)
+            return
+        if state.oldest > self.next:
+            missed = Lost(self.next, state.first if state.counts else state.oldest)
+            self.next = missed.stop
+            if self._joined:
+                yield missed
+        self._joined = True
+        for entry in bus.split(frames, state.counts):
+            message, batch = bus.read_samples(entry)
+            yield self._arrival(message.seq, batch, received, message.end)
+        self.behind = self.next < state.next
+
+    def _arrival(self, seq: int, batch: Batch, received: float, end: bool) -> Arrival:
+        self.next = seq + 1
+        if batch.chunk is not None:
+            chunk = batch.chunk
+            if self.base:
+                chunk = dataclasses.replace(chunk, segment=chunk.segment + self.base)
+                batch = Batch(chunk, batch.markers, batch.watermark)
+            self._segment = chunk.segment
+        return Arrival(seq, batch, received, end)
+
+    def _restart(self, run: int) -> Restarted:
+        self.run = run
+        self.base = self._segment + 1
+        self.next = 0
+        self.behind = True
+        return Restarted()
+
+    def info(self) -> StreamInfo:
+        """The stream as *acquire* describes it now; raises `ProcessError` where it does not answer."""
+        state = self._ask(bus.Info())
+        assert state.info is not None
+        return state.info
+
+    def _ask(self, request: bus.LogRequest) -> bus.LogState:
+        return bus.read_state(self._client.ask(request, ASK_TIMEOUT_S)[0])
+
+
+def history(client: Client, stop: int, base: int, newest: float, seconds: float | None) -> Iterator[Batch]:
+    """What the log holds before entry `stop`, oldest first.
+
+    Parameters
+    ----------
+    client : Client
+        Connected to the log, of the calling thread's own.
+    stop : int
+        One past the last entry.
+    base : int
+        Added to the segments' numbers, as the follower does.
+    newest : float
+        Stamp of the newest sample, in seconds.
+    seconds : float, optional
+        Leave out what is older than this.
+    """
+    since = -math.inf if seconds is None else newest - seconds
+    at = 0
+    while at < stop:
+        result, frames = client.ask(bus.Since(seq=at), 5.0)
+        state = bus.read_state(result)
+        for entry in bus.split(frames, state.counts):
+            message, batch = bus.read_samples(entry)
+            at = message.seq + 1
+            if message.seq >= stop:
+                return
+            if _newest(batch) >= since:
+                yield _rebased(batch, base)
+        if not state.counts:
+            return
+
+
+def _newest(batch: Batch) -> float:
+    return math.inf if batch.chunk is None or not len(batch.chunk) else float(batch.chunk.stamps[-1])
+
+
+def _rebased(batch: Batch, base: int) -> Batch:
+    if batch.chunk is None or not base:
+        return batch
+    return Batch(dataclasses.replace(batch.chunk, segment=batch.chunk.segment + base), batch.markers, batch.watermark)

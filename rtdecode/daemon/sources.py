@@ -1,0 +1,128 @@
+"""From the configuration's ``[source]`` to a `Source` that *acquire* reads in real time."""
+
+import dataclasses
+import math
+import threading
+from types import TracebackType
+from typing import Self
+
+from rtdecode import hostclock
+from rtdecode.config import LslConfig, RecordingConfig, SimulatedConfig
+from rtdecode.signal import Batch, StreamInfo
+from rtdecode.sources.base import Source
+from rtdecode.sources.recording import RecordingSource
+from rtdecode.sources.simulated import SimulatedSource
+
+#: Chunks per second of a paced recording, as an amplifier hands them over.
+CHUNK_RATE = 50.0
+
+
+def make_source(config: LslConfig | RecordingConfig | SimulatedConfig) -> Source:
+    """The source that the configuration names, not yet open."""
+    match config:
+        case SimulatedConfig():
+            return SimulatedSource(
+                seed=config.seed,
+                subject=config.subject,
+                sfreq=config.sfreq,
+                soa=config.soa,
+                seconds=config.seconds,
+                speed=config.speed,
+            )
+        case RecordingConfig():
+            return PacedRecording(config)
+        case LslConfig():
+            return _lsl(config)
+
+
+def _lsl(config: LslConfig) -> Source:
+    # Imported here: liblsl is loaded by a session that reads from it, and by no other.
+    from rtdecode.sources.lsl import LslSource, MarkerQuery
+
+    return LslSource(
+        name=config.name,
+        type=config.type,
+        source_id=config.source_id,
+        markers=[MarkerQuery(one.name, one.type, one.source_id) for one in config.markers],
+        declare=config.declare.declare(),
+        triggers=[trigger.rule() for trigger in config.triggers],
+        timeout_s=config.timeout_s,
+        lateness_s=config.lateness_s,
+        end_when_lost=config.end_when_lost,
+    )
+
+
+class PacedRecording:
+    """A recording that comes as a live stream would: each chunk when its last sample is due.
+
+    At speed 1 samples and markers are stamped on the host clock, so that the ledger tells true ages. At another speed
+    no clock fits them: they keep the recording's own time, and have no time of arrival.
+
+    Parameters
+    ----------
+    config : RecordingConfig
+        Which file, and how fast.
+    """
+
+    def __init__(self, config: RecordingConfig) -> None:
+        self._config = config
+        self._recording = self._source(None)
+        self._closed = threading.Event()
+        self._next: Batch | None = None
+        self._began = math.nan
+
+    def _source(self, chunk: int | None) -> RecordingSource:
+        config = self._config
+        return RecordingSource(
+            config.path,
+            declare=config.declare.declare(),
+            triggers=[trigger.rule() for trigger in config.triggers],
+            chunk=chunk,
+            stream=config.stream,
+            markers=config.markers,
+        )
+
+    def open(self) -> StreamInfo:
+        """Open the file; its first sample is due at the first `read`."""
+        with self._recording as whole:
+            sfreq = whole.info.sfreq
+        self._recording = self._source(max(1, round(sfreq / CHUNK_RATE)))
+        info = self._recording.open()
+        self._next = self._recording.read()
+        self._began = math.nan
+        return info
+
+    def read(self, timeout: float) -> Batch | None:
+        """The next chunk, once it is due; an empty batch where it is not within `timeout` seconds."""
+        batch = self._next
+        if batch is None or self._closed.is_set():
+            return None
+        if math.isnan(self._began):
+            self._began = hostclock.now()
+        newest = 0.0 if batch.chunk is None else float(batch.chunk.stamps[-1])
+        wait = self._began + newest / self._config.speed - hostclock.now()
+        if wait > 0 and (self._closed.wait(min(wait, timeout)) or wait > timeout):
+            return None if self._closed.is_set() else Batch(None)
+        self._next = self._recording.read()
+        return self._on_host_clock(batch) if self._config.speed == 1.0 else batch
+
+    def _on_host_clock(self, batch: Batch) -> Batch:
+        chunk = batch.chunk
+        if chunk is not None:
+            chunk = dataclasses.replace(chunk, stamps=chunk.stamps + self._began, arrived=hostclock.now())
+        markers = [dataclasses.replace(marker, stamp=marker.stamp + self._began) for marker in batch.markers]
+        return Batch(chunk, markers, batch.watermark + self._began)
+
+    def close(self) -> None:
+        """Close the file; a `read` that waits in another thread returns."""
+        self._closed.set()
+        self._recording.close()
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
