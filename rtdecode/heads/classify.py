@@ -41,7 +41,7 @@ class Classify:
         self._output = output
 
     def __call__(self, outputs: Outputs) -> HeadOutput:
-        """The probabilities for one window; `EncodeError` where the logits are missing, of another number or not finite."""
+        """The probabilities for one window; `EncodeError` where the logits are missing, too many or not finite."""
         probabilities = softmax(embedding_of(outputs, self._output, len(self.names)), self.temperature)
         return HeadOutput(
             label=Label(
