@@ -73,13 +73,13 @@ class Follower:
         self._segment = 0
         self._joined = False
 
-    def connect(self, stop: Stop, timeout: float) -> StreamInfo:
-        """Ask *acquire* for its stream until it answers.
+    def connect(self, stop: Stop, timeout: float) -> StreamInfo | None:
+        """Ask *acquire* for its stream until it answers; None where we are asked to stop first.
 
         Raises
         ------
         ProcessError
-            It does not within `timeout` seconds, or we are asked to stop.
+            It does not within `timeout` seconds.
         """
         deadline = hostclock.now() + timeout
         while True:
@@ -87,7 +87,7 @@ class Follower:
                 state = self._ask(bus.Info())
             except ProcessError:
                 if stop.requested:
-                    raise ProcessError(f"stopped by {stop.reason} before acquire answered") from None
+                    return None
                 if hostclock.now() > deadline:
                     raise
                 continue

@@ -1,0 +1,34 @@
+"""``rtdecode acquire``: the process that owns the source."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def acquire(
+    config: Annotated[Path, typer.Argument(help="The session's TOML file.")],
+    hold: Annotated[
+        int, typer.Option(help="Wait for so many decoders before a recording or a simulation starts.", min=0)
+    ] = 0,
+) -> None:
+    """Read the source, and serve its samples to the decoders. One process of a session; `run` starts them all.
+
+    Prints a line that begins with READY once the stream is found. Ends with the source, or on SIGTERM.
+
+    Example: rtdecode acquire session.toml
+    """
+    from rtdecode.config import load
+    from rtdecode.daemon.acquire import Acquire
+    from rtdecode.daemon.endpoints import endpoints
+    from rtdecode.daemon.process import announce, configure_logging, stop_on_signals
+
+    loaded = load(config)
+    configure_logging(process="acquire")
+    found = endpoints(loaded)
+
+    def ready() -> None:
+        announce(f"READY acquire samples={found.samples} log={found.log} control={found.acquire}")
+
+    with stop_on_signals() as stop:
+        Acquire(loaded, stop).run(ready, hold=hold)

@@ -1,0 +1,86 @@
+"""``rtdecode control``: ask a running process."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rtdecode.errors import ConfigError
+
+
+def control(
+    target: Annotated[str, typer.Argument(help="A session's TOML file, or one process's control endpoint.")],
+    verb: Annotated[str, typer.Argument(help="status, swap or stop.")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="swap: PIPELINE BUNDLE (an endpoint needs no PIPELINE). stop: [PROCESS].")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="swap: feed the new bundle so many seconds of the past, not the whole log.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer; a swap loads a model.")] = 60.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as one line of JSON.")] = False,
+) -> None:
+    """Ask a running session how it is, swap a pipeline's bundle without losing a window, or end it cleanly.
+
+    Examples: rtdecode control session.toml status; rtdecode control session.toml swap gaze better.zip
+    """
+    from rtdecode.daemon.control import Stop, Swap, ask, control_endpoints
+
+    given = arguments or []
+    if "://" in target:
+        reached = {"process": target}
+    else:
+        from rtdecode.config import load
+
+        reached = control_endpoints(load(target))
+    match verb, given:
+        case "status", [*names]:
+            answers = {name: _status(endpoint, name, timeout) for name, endpoint in _chosen(reached, names).items()}
+        case "stop", [*names]:
+            # acquire first: the decoders then end by themselves, with everything decoded
+            names = names or [next(iter(reached))]
+            answers = {name: ask(where, Stop(), timeout, name) for name, where in _chosen(reached, names).items()}
+        case "swap", [*name, bundle] if len(name) == (0 if len(reached) == 1 else 1):
+            request = Swap(bundle=str(Path(bundle).absolute()), seconds=seconds)
+            answers = {
+                one: ask(where, request, timeout, one) for one, where in _chosen(reached, name or list(reached)).items()
+            }
+        case "swap", _:
+            raise ConfigError("swap takes PIPELINE BUNDLE (for an endpoint: BUNDLE)")
+        case _:
+            raise ConfigError(f"{verb!r} is no request; expected status, swap or stop")
+    if as_json:
+        typer.echo(json.dumps(answers))
+    else:
+        _print(answers)
+
+
+def _chosen(reached: dict[str, str], names: list[str]) -> dict[str, str]:
+    unknown = [name for name in names if name not in reached]
+    if unknown:
+        raise ConfigError(f"there is no process {unknown[0]!r}; there are: {', '.join(reached)}")
+    return {name: reached[name] for name in names} if names else reached
+
+
+def _status(endpoint: str, name: str, timeout: float) -> dict[str, Any]:
+    """A process's status; one that does not answer is part of the picture, not the end of it."""
+    from rtdecode.daemon.control import Status, ask
+    from rtdecode.errors import ProcessError
+
+    try:
+        return ask(endpoint, Status(), min(timeout, 3.0), name)
+    except ProcessError as error:
+        return {"state": "silent", "error": str(error)}
+
+
+def _print(answers: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for name, answer in answers.items():
+        table = Table("", name, box=None, show_header=True, header_style="bold")
+        for key, value in answer.items():
+            table.add_row(key, json.dumps(value) if isinstance(value, dict | list) else str(value))
+        console.print(table)
