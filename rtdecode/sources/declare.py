@@ -135,9 +135,7 @@ def _names(raw: Sequence[RawChannel], declare: Declare, source: str, flags: list
     return names
 
 
-def _types(
-    raw: Sequence[RawChannel], declare: Declare, source: str, default_type: str, flags: list[str]
-) -> list[str]:
+def _types(raw: Sequence[RawChannel], declare: Declare, source: str, default_type: str, flags: list[str]) -> list[str]:
     said = channel_type(declare.type)
     if declare.type and said == "misc" and declare.type.strip().lower() != "misc":
         raise SourceError(

@@ -109,7 +109,9 @@ def _read_edf(file: BinaryIO, path: Path, sample_bytes: int) -> RecordHeader:
         if rest:
             raise _cut_short(path, f"{size / record_bytes:.2f} data records of {record_bytes} bytes", "whole records")
     elif size != records * record_bytes:
-        raise _cut_short(path, f"{size} bytes of data", f"{records * record_bytes} ({records} records), as the header says")
+        raise _cut_short(
+            path, f"{size} bytes of data", f"{records * record_bytes} ({records} records), as the header says"
+        )
     if records == 0 or all(signal.annotations for signal in signals):
         raise RecordingError(f"{path} holds no samples; expected a recording")
     onsets: tuple[float, ...] = ()
@@ -163,7 +165,9 @@ def _read_gdf(file: BinaryIO, path: Path) -> RecordHeader:
     if records == -1:
         records = size // record_bytes
     if size < records * record_bytes:
-        raise _cut_short(path, f"{size} bytes of data", f"{records * record_bytes} ({records} records), as the header says")
+        raise _cut_short(
+            path, f"{size} bytes of data", f"{records * record_bytes} ({records} records), as the header says"
+        )
     if records == 0:
         raise RecordingError(f"{path} holds no samples; expected a recording")
     signals = tuple(Signal(labels[k], units[k], samples[k], True, False) for k in range(n))

@@ -5,6 +5,8 @@ the size of their jitter; a hole is a step beyond both two periods and four time
 lies below that is invisible.
 """
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -76,7 +78,7 @@ def smooth(
         Samples that fit into each hole, at least one.
     """
     edges = [0, *starts.tolist(), len(stamps)]
-    pieces = list(zip(edges[:-1], edges[1:], strict=True))
+    pieces = list(itertools.pairwise(edges))
     period = _common_period(stamps, pieces, 1.0 / sfreq)
     smoothed = np.empty(len(stamps), np.float64)
     missing = np.empty(len(starts), np.int64)
@@ -147,9 +149,7 @@ class HoleWatch:
         self._last = float(stamps[-1]) if len(stamps) else self._last
         return holes
 
-    def _judge(
-        self, stamps: NDArray[np.float64], steps: NDArray[np.float64], begin: int
-    ) -> list[tuple[int, int]]:
+    def _judge(self, stamps: NDArray[np.float64], steps: NDArray[np.float64], begin: int) -> list[tuple[int, int]]:
         holes = []
         for k in np.flatnonzero(steps > PERIODS / self._sfreq).tolist():
             exact = self._exact and bool((np.abs(steps[:k] * self._sfreq - 1)[steps[:k] != 0] < 0.1).all())

@@ -88,8 +88,8 @@ class MneReader:
                     data = self._raw.get_data(start=start, stop=end, verbose="error")
             except Exception as error:
                 raise RecordingError(
-                    f"{self._path} cannot be read from sample {start} on ({_first_line(error)}): the file was cut short "
-                    "or is damaged; copy it again from where it was recorded"
+                    f"{self._path} cannot be read from sample {start} on ({_first_line(error)}): the file was cut "
+                    "short or is damaged; copy it again from where it was recorded"
                 ) from error
             self._block = to_si(data.T, self._scales)
         return self._block[start - self._first : stop - self._first]
@@ -127,8 +127,8 @@ def _open(path: Path, kind: str, header: RecordHeader | None) -> tuple[Any, bool
             raw = getattr(mne.io, _READERS[kind])(path, **(options | {"verbose": "warning"}))
         except Exception as error:
             raise RecordingError(
-                f"{path} cannot be read as {kind[1:].upper()} ({_first_line(error)}): the file is cut short, damaged or "
-                "of another format; open it in the program that wrote it, or copy it again"
+                f"{path} cannot be read as {kind[1:].upper()} ({_first_line(error)}): the file is cut short, damaged "
+                "or of another format; open it in the program that wrote it, or copy it again"
             ) from error
     said = [str(warning.message) for warning in caught]
     for message in said:
@@ -269,7 +269,9 @@ def _check_brainvision(path: Path) -> None:
     data = path.parent / fields.get("DataFile", "").replace("$b", path.stem)
     width = {"INT_16": 2, "UINT_16": 2, "IEEE_FLOAT_32": 4}.get(fields.get("BinaryFormat", ""))
     if not data.is_file():
-        raise RecordingError(f"{path} names {data.name!r} as its data file, which is not there; copy it beside the header")
+        raise RecordingError(
+            f"{path} names {data.name!r} as its data file, which is not there; copy it beside the header"
+        )
     if data.stat().st_size == 0:
         raise RecordingError(f"{data}, the data file of {path.name}, is empty; expected samples")
     if width is None or not fields.get("NumberOfChannels", "").isdigit() or path.suffix.lower() == ".ahdr":
@@ -279,6 +281,6 @@ def _check_brainvision(path: Path) -> None:
     size = data.stat().st_size
     if size % frame or (expected is not None and size < expected):
         raise RecordingError(
-            f"{data} holds {size} bytes, expected {expected or f'a multiple of {frame}'}: the file was cut short; copy it "
-            "again from where it was recorded"
+            f"{data} holds {size} bytes, expected {expected or f'a multiple of {frame}'}: the file was cut short; copy "
+            "it again from where it was recorded"
         )

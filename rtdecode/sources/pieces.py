@@ -12,7 +12,7 @@ from rtdecode.signal import Channel, Marker
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Consecutive samples without a hole: file samples `start` to `stop`, the first of which has index `first_index`."""
+    """File samples `start` to `stop`, with no hole between; the first of them has index `first_index`."""
 
     start: int
     stop: int

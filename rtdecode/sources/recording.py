@@ -181,8 +181,7 @@ class RecordingSource:
             )
         if kind not in _BY_MNE + _BY_PYXDF:
             raise RecordingError(
-                f"{path}: the ending {path.suffix!r} is not known; expected one of "
-                f"{', '.join((*_BY_MNE, *_BY_PYXDF))}"
+                f"{path}: the ending {path.suffix!r} is not known; expected one of {', '.join((*_BY_MNE, *_BY_PYXDF))}"
             )
         if path.stat().st_size == 0:
             raise RecordingError(f"{path} is empty (0 bytes); expected a recording; copy it again")

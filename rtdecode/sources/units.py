@@ -6,7 +6,7 @@ Scaling happens in float64 with one cast to float32 at the end, so that a value 
 import numpy as np
 from numpy.typing import NDArray
 
-#: SI prefixes that electrophysiology uses; both spellings of micro (U+00B5 and U+03BC), and Shift-JIS's as MNE meets it.
+#: SI prefixes that electrophysiology uses; both spellings of micro (U+00B5, U+03BC) and that of Shift-JIS.
 _PREFIXES = {
     "": 1.0,
     "k": 1e3,
@@ -22,7 +22,9 @@ _PREFIXES = {
 _PREFIX_WORDS = {"": 1.0, "kilo": 1e3, "milli": 1e-3, "micro": 1e-6, "nano": 1e-9, "pico": 1e-12, "femto": 1e-15}
 _BASES = {"V": ("volt", "volts"), "T": ("tesla", "teslas")}
 _PER_LENGTH = {"/m": 1.0, "/cm": 1e2, "/mm": 1e3}
-_PLAIN = frozenset({"1", "none", "n/a", "bool", "boolean", "code", "codes", "count", "counts", "integer", "marker", "#"})
+_PLAIN = frozenset(
+    {"1", "none", "n/a", "bool", "boolean", "code", "codes", "count", "counts", "integer", "marker", "#"}
+)
 
 #: Types of the channels whose samples are codes or plain numbers rather than a voltage or a field.
 PLAIN_TYPES = frozenset({"stim", "syst", "chpi", "exci", "ias"})

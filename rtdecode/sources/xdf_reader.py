@@ -43,7 +43,9 @@ class XdfReader:
         self._samples = to_si(np.asarray(data["time_series"]), found.scales)
         stamps = np.asarray(data["time_stamps"], np.float64)
         if not np.isfinite(stamps).all():
-            raise RecordingError(f"{path}: stream {_text(info, 'name')!r} has stamps that are no numbers; expected seconds")
+            raise RecordingError(
+                f"{path}: stream {_text(info, 'name')!r} has stamps that are no numbers; expected seconds"
+            )
         starts = find_holes(stamps, sfreq)
         smoothed, missing = smooth(stamps, starts, sfreq)
         zero = float(smoothed[0])
@@ -125,7 +127,9 @@ def _text(info: Any, key: str) -> str:
 def _choose(streams: list[dict[str, Any]], wanted: str | None, path: Path) -> dict[str, Any]:
     """The data stream: the one that is asked for, or the only regular one, or the only one of type EEG or MEG."""
     regular = [
-        s for s in streams if float(s["info"]["nominal_srate"][0]) > 0 and _text(s["info"], "channel_format") != "string"
+        s
+        for s in streams
+        if float(s["info"]["nominal_srate"][0]) > 0 and _text(s["info"], "channel_format") != "string"
     ]
     listed = "; ".join(_describe(s) for s in streams) or "none"
     found = regular

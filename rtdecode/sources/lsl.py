@@ -1,0 +1,269 @@
+"""Live samples and markers over the Lab Streaming Layer (Kothe et al. 2025, Imaging Neuroscience 3, IMAG.a.136)."""
+
+import builtins
+import math
+import queue
+from collections import deque
+from collections.abc import Iterator, Sequence
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Self
+
+from rtdecode import hostclock
+from rtdecode.errors import SourceError
+from rtdecode.signal import Batch, Channel, Chunk, Marker, StreamInfo, check_stamps
+from rtdecode.sources.declare import Declare, Described, describe
+from rtdecode.sources.holes import HoleWatch
+from rtdecode.sources.lsl_links import Awake, DataLink, Ended, Event, Link, MarkerLink, Reopened, Samples
+from rtdecode.sources.lsl_streams import (
+    MarkerQuery,
+    StreamQuery,
+    channels_of,
+    configure_lsl,
+    describe_stream,
+    format_of,
+)
+from rtdecode.sources.trigger import TriggerRule, Triggers
+from rtdecode.sources.units import to_si
+
+__all__ = ["LslSource", "MarkerQuery", "configure_lsl"]
+
+
+class LslSource:
+    """One LSL data stream, and any number of marker streams.
+
+    Stamps are the sender's, mapped to host time; on the same host they are the sender's to the last bit. Samples that
+    the sender lost show as a step between stamps and become a jump of `Chunk.first_index`. When the stream is lost, the
+    source looks for it for up to `timeout_s`; once it is back, and is what it was, another segment begins.
+
+    A clean end of the sender and a crash look the same in LSL: either way the source ends (`read` returns None) when
+    nothing came back within `timeout_s`, or at once with `end_when_lost`.
+
+    Parameters
+    ----------
+    name, type, source_id : str, optional
+        Which data stream; at least one.
+    markers : sequence of MarkerQuery
+        Which marker streams.
+    declare : Declare
+        What the stream leaves undeclared.
+    triggers : sequence of TriggerRule
+        How trigger channels become markers.
+    timeout_s : float
+        Seconds to wait for a stream, at the start and after a loss.
+    lateness_s : float
+        How late a marker may arrive after its stamp. The watermark stays that far behind.
+    end_when_lost : bool
+        End at the first loss instead of looking for the stream again.
+
+    Raises
+    ------
+    StreamNotFoundError
+        At `open`: no such stream; the visible ones are listed.
+    SourceError
+        At `open`: more than one matches, or the stream cannot be decoded. At `read`: it came back as another.
+    StampError
+        At `read`: stamps that repeat, run backwards or are no numbers.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        type: str | None = None,  # noqa: A002 - LSL's own word for it
+        source_id: str | None = None,
+        markers: Sequence[MarkerQuery] = (),
+        declare: Declare | None = None,
+        triggers: Sequence[TriggerRule] = (),
+        timeout_s: float = 10.0,
+        lateness_s: float = 0.5,
+        end_when_lost: bool = False,
+    ) -> None:
+        self._declare = declare or Declare()
+        self._rules = tuple(triggers)
+        self._lateness_s = lateness_s
+        self._timeout_s = timeout_s
+        self._events: SimpleQueue[Event] = SimpleQueue()
+        query = StreamQuery(name, type, source_id)
+        self._data = DataLink(query, self._events, timeout_s, self._validate, end_when_lost)
+        self._markers = [MarkerLink(one, self._events, timeout_s) for one in markers]
+        self._info: StreamInfo | None = None
+        self._surplus: deque[Chunk] = deque()
+        self._ended = self._closed = False
+
+    def open(self) -> StreamInfo:
+        """Find the streams and subscribe to them."""
+        try:
+            self._data.connect(self._data.query, self._timeout_s)
+            raw = self._data.info
+            _check_decodable(raw)
+            self._described = self._describe(raw)
+            for marker_link in self._markers:
+                marker_link.connect(marker_link.query, self._timeout_s)
+        except SourceError:
+            self.close()
+            raise
+        self._format = format_of(raw)
+        self._info = StreamInfo(
+            self._described.channels,
+            float(raw.nominal_srate()),
+            f"lsl:{raw.name()}",
+            raw.source_id(),
+            self._described.declared_by_user,
+        )
+        self._segment, self._offset = 0, self._data.offset
+        self._begin_segment()
+        links: list[Link] = [self._data, *self._markers]
+        try:
+            self._triggers = Triggers(self._rules, self._info)
+            for link in links:
+                link.subscribe(self._timeout_s)
+        except SourceError:
+            self.close()
+            raise
+        for link in links:
+            link.start()
+        return self._info
+
+    @property
+    def reconnects(self) -> int:
+        """How often the data stream was lost and found again."""
+        return self._data.reconnects
+
+    def read(self, timeout: float) -> Batch | None:
+        """The next samples and markers, as soon as one is there."""
+        if self._gone():
+            return None
+        self._check_open()
+        if self._surplus:
+            return self._batch(self._surplus.popleft())
+        deadline = hostclock.now() + timeout
+        while True:
+            try:
+                event = self._events.get(timeout=max(0.0, deadline - hostclock.now()))
+            except queue.Empty:
+                return self._batch(None)
+            if self._gone():
+                return None
+            if isinstance(event, Samples):
+                self._data.taken += len(event.stamps)
+                self._surplus.extend(self._chunks(event))
+                return self._batch(self._surplus.popleft())
+            if isinstance(event, Ended):
+                return self._end(event)
+            if isinstance(event, Reopened):
+                self._segment += 1
+                self._offset = event.offset
+                self._begin_segment()
+            elif any(link.waiting for link in self._markers):
+                return self._batch(None)
+
+    def _gone(self) -> bool:
+        return self._ended or self._closed
+
+    def _check_open(self) -> None:
+        if self._info is None:
+            raise SourceError("the LSL source is not open; call open() first, or use `with`")
+
+    def _batch(self, chunk: Chunk | None) -> Batch:
+        # Before the markers are taken, not after: a thread moves its mark only when all before it waits to be taken.
+        complete = min((link.empty_at for link in self._markers), default=math.inf) - self._lateness_s
+        markers = self._take_markers()
+        if chunk is not None:
+            markers += self._triggers.feed(chunk)
+        return Batch(chunk, markers, min(complete, self._triggers.watermark))
+
+    def _take_markers(self) -> list[Marker]:
+        markers = []
+        for link in self._markers:
+            while link.waiting:
+                markers.append(link.waiting.popleft())
+        return markers
+
+    def _end(self, event: Ended) -> Batch:
+        self._ended = True
+        if event.error is not None:
+            self.close()
+            raise event.error
+        seen = hostclock.now()
+        while any(link.empty_at < seen and link.alive for link in self._markers) and hostclock.now() < seen + 1.0:
+            self._data.stop.wait(0.005)  # what the marker threads are about to find still belongs to the recording
+        return Batch(None, self._take_markers(), math.inf)
+
+    def close(self) -> None:
+        """Stop the threads and disconnect. Safe to call twice, and from another thread than `read`."""
+        self._closed = True
+        self._events.put(Awake())
+        for link in (self._data, *self._markers):
+            link.close()
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: builtins.type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _begin_segment(self) -> None:
+        assert self._info is not None
+        self._index = 0
+        self._newest = -math.inf
+        self._holes = HoleWatch(self._info.sfreq)
+
+    def _chunks(self, event: Samples) -> Iterator[Chunk]:
+        """One chunk, or more where samples were lost between."""
+        check_stamps(event.stamps, self._index, self._newest)
+        self._newest = float(event.stamps[-1])
+        samples = to_si(event.values, self._described.scales)
+        stamps = self._offset.to_host(event.stamps)
+        begin = 0
+        for stop, missing in [*self._holes.missing(event.stamps), (len(stamps), 0)]:
+            if stop > begin:
+                yield Chunk(samples[begin:stop], stamps[begin:stop], self._index, self._segment, event.arrived)
+            self._index += stop - begin + missing
+            begin = stop
+
+    def _describe(self, raw: Any) -> Described:
+        return describe(channels_of(raw), self._declare, f"LSL stream {raw.name()!r}", raw.type())
+
+    def _validate(self, raw: Any) -> None:
+        """A stream that came back must be what it was."""
+        assert self._info is not None
+        _check_decodable(raw)
+        before = {
+            "channels": self._info.channels,
+            "rate": self._info.sfreq,
+            "format": self._format,
+        }
+        after = {"channels": self._describe(raw).channels, "rate": float(raw.nominal_srate()), "format": format_of(raw)}
+        for what, was in before.items():
+            if after[what] != was:
+                raise SourceError(
+                    f"the LSL stream {raw.name()!r} came back with other {what}: {_difference(was, after[what])}; "
+                    "restart the daemon if that is meant"
+                )
+
+
+def _difference(was: Any, now: Any) -> str:
+    if not isinstance(was, tuple):
+        return f"{now} instead of {was}"
+    if len(was) != len(now):
+        return f"{len(now)} instead of {len(was)}"
+    one, other = next((a, b) for a, b in zip(was, now, strict=True) if a != b)
+    return f"{_short(other)} instead of {_short(one)}"
+
+
+def _short(channel: Channel) -> str:
+    return f"{channel.name!r} ({channel.type}, {channel.unit or 'no unit'})"
+
+
+def _check_decodable(raw: Any) -> None:
+    if raw.nominal_srate() <= 0:
+        raise SourceError(
+            f"the LSL stream is irregular ({describe_stream(raw)}); expected a regular rate; a stream of markers is "
+            "named under `markers`"
+        )
+    if format_of(raw) == "string":
+        raise SourceError(f"the LSL stream holds text ({describe_stream(raw)}); expected numbers")

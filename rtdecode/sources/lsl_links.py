@@ -1,0 +1,293 @@
+"""The threads behind an LSL source: one for each stream, which pulls, and finds the stream again when it is lost.
+
+liblsl's own recovery is off: it reattaches to a stream with another rate or other channels without a word.
+"""
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtdecode import hostclock
+from rtdecode.errors import SourceError, StreamNotFoundError
+from rtdecode.signal import Marker
+from rtdecode.sources.lsl_streams import (
+    MarkerQuery,
+    Puller,
+    StreamQuery,
+    describe_stream,
+    measure_offset,
+    pylsl,
+    resolve,
+    same_host,
+)
+from rtdecode.sources.offset import ClockOffset
+from rtdecode.sources.xdf_reader import marker_value
+
+#: Samples taken by one pull at most.
+PULL = 4096
+#: A pull returns after this, so that `close` need not wait longer.
+_POLL_S = 0.2
+#: The same for markers, where it also says how stale a watermark may be.
+_MARKER_POLL_S = 0.02
+_OFFSET_EVERY_S = 5.0
+#: Samples that may lie unread, in seconds, before the source gives up.
+_UNREAD_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """One pull: raw values, raw stamps, and the host time at which they were in our hands."""
+
+    values: NDArray[np.generic]
+    stamps: NDArray[np.float64]
+    arrived: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reopened:
+    """The data stream was lost and found again; what follows is another segment."""
+
+    info: Any
+    offset: ClockOffset
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """No more data samples will come."""
+
+    error: SourceError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Awake:
+    """A marker waits to be taken from its link."""
+
+
+Event = Samples | Awake | Reopened | Ended
+
+
+class Link:
+    """One inlet, its clock offset, and the thread that pulls from it.
+
+    Parameters
+    ----------
+    query : StreamQuery
+        Which stream.
+    events : SimpleQueue
+        Where everything that comes is put.
+    timeout_s : float
+        How long to look for the stream.
+    """
+
+    def __init__(self, query: StreamQuery, events: "SimpleQueue[Event]", timeout_s: float) -> None:
+        self.query = query
+        self.events = events
+        self.timeout_s = timeout_s
+        self.stop = threading.Event()
+        self.reconnects = 0
+        self.inlet: Any = None
+        self.info: Any = None
+        self.offset = ClockOffset()
+        self._threads: list[threading.Thread] = []
+
+    def connect(self, query: StreamQuery, timeout: float, settle: float = 0.3) -> None:
+        """Find the stream, read its description, and measure its clock; raises `SourceError` where that fails."""
+        deadline = hostclock.now() + timeout
+        found = resolve(query, timeout, settle)
+        module = pylsl()
+        inlet = module.StreamInlet(found, recover=False, processing_flags=0)
+        offset = ClockOffset(same_host(found))
+        try:
+            info = inlet.info(max(0.5, deadline - hostclock.now()))
+            first = measure_offset(inlet, max(0.5, deadline - hostclock.now()))
+        except (module.util.LostError, module.util.TimeoutError) as error:
+            raise _unreachable(found, error) from error
+        if first is not None:
+            offset.measured(hostclock.now(), *first)
+        elif not offset.known:
+            raise StreamNotFoundError(
+                f"the clock of the LSL stream with {query} on {found.hostname()} cannot be measured; check that the "
+                "firewall lets its UDP port through"
+            )
+        self.inlet, self.info, self.offset = inlet, info, offset
+
+    def subscribe(self, timeout: float) -> None:
+        """Have the sender send. Last of all, since a sender may begin as soon as somebody listens."""
+        module = pylsl()
+        try:
+            self.inlet.open_stream(timeout)
+        except (module.util.LostError, module.util.TimeoutError) as error:
+            raise _unreachable(self.info, error) from error
+
+    def start(self) -> None:
+        """Begin to pull, in a thread of its own, and to measure the clock, in another."""
+        for target in (self._run, self._measure):
+            thread = threading.Thread(target=target, name=f"lsl-{self.query}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether its threads still run."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    def close(self) -> None:
+        """Stop the threads and let go of the inlet. Safe to call twice."""
+        self.stop.set()
+        for thread in self._threads:
+            thread.join(timeout=5.0)
+        self._threads.clear()
+        self.inlet = None
+
+    def again(self) -> StreamQuery:
+        """What to look for after a loss: the same identity, or the same name, type and host."""
+        name, type_, identity = self.info.name(), self.info.type(), self.info.source_id()
+        if identity:  # with the name, since some senders give all their streams one identity
+            return StreamQuery(name, type_, identity)
+        return StreamQuery(name, type_, hostname=self.info.hostname())
+
+    def reconnect(self, timeout: float) -> bool:
+        """Look for the stream again until it is there, `timeout` is over, or the source is closed."""
+        deadline = hostclock.now() + timeout
+        while not self.stop.is_set() and (left := deadline - hostclock.now()) > 0:
+            try:
+                self._look(min(0.5, left))
+            except StreamNotFoundError:
+                continue
+            self.reconnects += 1
+            return True
+        return False
+
+    def _look(self, timeout: float) -> None:
+        # resolve() lists what is visible when it fails, which takes a second; here it is asked again and again.
+        if not pylsl().resolve_bypred(self.again().predicate, 1, timeout):
+            raise StreamNotFoundError(f"no LSL stream with {self.again()}")
+        self.connect(self.again(), 2.0, settle=0.0)
+        self.subscribe(2.0)
+
+    def _measure(self) -> None:
+        while not self.stop.wait(_OFFSET_EVERY_S):
+            inlet, offset = self.inlet, self.offset
+            if inlet is None:
+                return
+            try:
+                measured = measure_offset(inlet, 1.0)
+            except RuntimeError:
+                continue  # the thread that pulls sees the loss too, and acts on it
+            if measured is not None and inlet is self.inlet:
+                offset.measured(hostclock.now(), *measured)
+
+    def _run(self) -> None:
+        raise NotImplementedError
+
+
+def _unreachable(found: Any, error: Exception) -> StreamNotFoundError:
+    return StreamNotFoundError(
+        f"an LSL stream is visible ({describe_stream(found)}) but cannot be opened ({error}); check that the firewall "
+        "lets its TCP port through, or restart the sender"
+    )
+
+
+class DataLink(Link):
+    """Pulls samples.
+
+    Parameters
+    ----------
+    validate : callable
+        Called with a reopened stream's description; raises `SourceError` where it is not what it was.
+    end_when_lost : bool
+        A lost stream ends the source at once.
+    """
+
+    def __init__(
+        self,
+        query: StreamQuery,
+        events: "SimpleQueue[Event]",
+        timeout_s: float,
+        validate: Callable[[Any], None],
+        end_when_lost: bool,
+    ) -> None:
+        super().__init__(query, events, timeout_s)
+        self._validate = validate
+        self._end_when_lost = end_when_lost
+        self.put = self.taken = 0  # samples; one is written by this thread alone, the other by the reader's alone
+
+    def _run(self) -> None:
+        try:
+            while not self.stop.is_set():
+                self._pull_until_lost()
+                if self.stop.is_set():
+                    return
+                if self._end_when_lost or not self.reconnect(self.timeout_s):
+                    self.events.put(Ended())
+                    return
+                self._validate(self.info)
+                self.events.put(Reopened(self.info, self.offset))
+        except SourceError as error:
+            self.events.put(Ended(error))
+
+    def _pull_until_lost(self) -> None:
+        puller = Puller(self.inlet, PULL)
+        limit = _UNREAD_S * self.info.nominal_srate()
+        while not puller.lost and not self.stop.is_set():
+            values, stamps = puller.pull(_POLL_S)
+            arrived = hostclock.now()
+            if len(stamps):
+                self.put += len(stamps)
+                self.events.put(Samples(values.copy(), stamps.copy(), arrived))
+            if self.put - self.taken > limit:
+                raise SourceError(
+                    f"{self.put - self.taken} samples ({_UNREAD_S:g} s) of the LSL stream with {self.query} lie unread; "
+                    "the process that reads them is too slow or has stopped"
+                )
+
+
+class MarkerLink(Link):
+    """Pulls markers, and knows until when they are complete."""
+
+    def __init__(self, query: MarkerQuery, events: "SimpleQueue[Event]", timeout_s: float) -> None:
+        super().__init__(query, events, timeout_s)
+        self.empty_at = -math.inf
+        self.waiting: deque[Marker] = deque()
+
+    def connect(self, query: StreamQuery, timeout: float, settle: float = 0.3) -> None:
+        """As for any stream; one with a regular rate carries samples and is refused."""
+        super().connect(query, timeout, settle)
+        if self.info.nominal_srate() > 0:
+            raise SourceError(
+                f"the LSL stream with {query} has a regular rate ({describe_stream(self.info)}); expected a marker "
+                "stream (irregular rate, 0 Hz)"
+            )
+
+    def _run(self) -> None:
+        module = pylsl()
+        while not self.stop.is_set():
+            try:
+                self._pull()
+            except module.util.LostError:
+                # A dead sender has no more markers, and one that comes back stamps them later than now.
+                self.empty_at = hostclock.now()
+                self._reconnect_quietly()
+
+    def _pull(self) -> None:
+        asked = hostclock.now()
+        row, stamp = self.inlet.pull_sample(_MARKER_POLL_S)
+        if row is None:
+            self.empty_at = asked  # and not later: one may have come since, and wait for the next pull
+        elif math.isfinite(stamp):
+            host = float(self.offset.to_host(np.array([stamp], np.float64))[0])
+            self.waiting.append(Marker(host, marker_value(row), self.info.name()))
+            self.events.put(Awake())
+
+    def _reconnect_quietly(self) -> None:
+        try:
+            self.reconnect(0.5)
+        except SourceError:
+            self.stop.wait(0.5)  # something else has taken its name; keep looking for what was there

@@ -1,0 +1,236 @@
+"""Finding LSL streams, reading what they declare, and pulling from them without losing what has come."""
+
+import ctypes
+import socket
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtdecode.errors import SourceError, StreamNotFoundError
+from rtdecode.sources.declare import RawChannel
+
+_FORMATS = {1: "float32", 2: "double64", 3: "string", 4: "int32", 5: "int16", 6: "int8", 7: "int64"}
+_STRING = 3
+_LOST, _TIMED_OUT = -2, -1
+
+
+def pylsl() -> Any:
+    """The module pylsl, or a `SourceError` that says why there is none."""
+    try:
+        import pylsl as module
+    except (ImportError, RuntimeError, OSError) as error:
+        raise SourceError(
+            f"LSL is not usable here ({error}); expected pylsl with its liblsl (on older Linux: install liblsl, or set "
+            "PYLSL_LIB to it)"
+        ) from error
+    return module
+
+
+def configure_lsl(content: str) -> None:
+    """Give liblsl its configuration, for this process; before the first stream is resolved or served.
+
+    Parameters
+    ----------
+    content : str
+        What would stand in ``lsl_api.cfg``.
+    """
+    pylsl().set_config_content(content)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamQuery:
+    """Which stream is meant: all that is given must match."""
+
+    name: str | None = None
+    type: str | None = None
+    source_id: str | None = None
+    hostname: str | None = None
+
+    def __str__(self) -> str:
+        pairs = {"name": self.name, "type": self.type, "source_id": self.source_id, "hostname": self.hostname}
+        return ", ".join(f"{key} {value!r}" for key, value in pairs.items() if value is not None) or "any stream"
+
+    @property
+    def predicate(self) -> str:
+        """XPath over a stream's description, as liblsl takes it."""
+        pairs = {"name": self.name, "type": self.type, "source_id": self.source_id, "hostname": self.hostname}
+        return " and ".join(f"{key}={_quoted(value)}" for key, value in pairs.items() if value is not None)
+
+
+class MarkerQuery(StreamQuery):
+    """Which marker stream is meant."""
+
+
+def _quoted(value: str) -> str:
+    if "'" not in value:
+        return f"'{value}'"
+    if '"' not in value:
+        return f'"{value}"'
+    raise SourceError(f"a stream cannot be looked for by {value!r}: it holds both kinds of quotes")
+
+
+def resolve(query: StreamQuery, timeout: float, settle: float = 0.3) -> Any:
+    """The one stream that matches.
+
+    Parameters
+    ----------
+    query : StreamQuery
+        Which one.
+    timeout : float
+        Seconds to wait for it.
+    settle : float
+        Seconds to wait for a second one, which would make the match ambiguous.
+
+    Raises
+    ------
+    StreamNotFoundError
+        Where none came; it lists the streams that are visible.
+    SourceError
+        Where more than one matches.
+    """
+    if not query.predicate:
+        raise SourceError("no stream was asked for; set `name`, `type` or `source_id` of [source]")
+    found = pylsl().resolve_bypred(query.predicate, 1, timeout)
+    if not found:
+        visible = _unique(pylsl().resolve_streams(1.0))
+        listed = "\n  ".join(describe_stream(info) for info in visible)
+        advice = "no stream is visible at all; start the sender, and check that network and firewall let LSL through"
+        if visible:
+            advice = f"visible are:\n  {listed}\nset `name`, `type` or `source_id` of [source] to one of these"
+        raise StreamNotFoundError(f"no LSL stream with {query} within {timeout:g} s; {advice}")
+    if settle:
+        found = _unique([*found, *pylsl().resolve_bypred(query.predicate, len(_unique(found)) + 1, settle)])
+    if len(found) > 1:
+        listed = "\n  ".join(describe_stream(info) for info in found)
+        raise SourceError(
+            f"{len(found)} LSL streams have {query}, expected one:\n  {listed}\n"
+            "set `source_id`, or `name` and `type`, so that one remains"
+        )
+    return found[0]
+
+
+def _unique(infos: list[Any]) -> list[Any]:
+    return list({info.uid(): info for info in infos}.values())
+
+
+def describe_stream(info: Any) -> str:
+    """One line about a stream, for people."""
+    return (
+        f"name {info.name()!r}, type {info.type()!r}, source_id {info.source_id()!r}: {info.channel_count()} channels "
+        f"of {_FORMATS.get(info.channel_format(), '?')}, {info.nominal_srate():g} Hz, on {info.hostname()}"
+    )
+
+
+def same_host(info: Any) -> bool:
+    """Whether a stream names this machine as its host."""
+    return bool(info.hostname() == socket.gethostname())
+
+
+def channels_of(info: Any) -> list[RawChannel]:
+    """What the stream's description says about its channels (XDF wiki, meta-data of EEG streams)."""
+    root = ElementTree.fromstring(info.as_xml())
+    listed = root.findall("./desc/channels/channel")
+    if len(listed) != info.channel_count():  # a description of other channels than those that come describes nothing
+        return [RawChannel() for _ in range(info.channel_count())]
+    return [
+        RawChannel(
+            (one.findtext("label") or one.findtext("name") or "").strip(),
+            (one.findtext("type") or "").strip(),
+            (one.findtext("unit") or "").strip(),
+            _position(one),
+        )
+        for one in listed
+    ]
+
+
+def _position(channel: "ElementTree.Element[str]") -> tuple[float, float, float] | None:
+    """Millimetres in the description, metres here."""
+    try:
+        x, y, z = (float(channel.findtext(f"location/{axis}") or "") * 1e-3 for axis in "XYZ")
+    except ValueError:
+        return None
+    return x, y, z
+
+
+def format_of(info: Any) -> str:
+    """Name of the number format of a stream."""
+    return _FORMATS.get(info.channel_format(), f"format {info.channel_format()}")
+
+
+class Puller:
+    """Pulls samples of a numeric stream into memory of its own.
+
+    A pull waits for the first sample and then takes what else is there. liblsl hands out nothing any more once it has
+    noticed that the sender is gone, not even what it has already copied into the caller's memory during that very call;
+    that part is recognised here by its stamps, and given.
+
+    Parameters
+    ----------
+    inlet : pylsl.StreamInlet
+        The inlet.
+    max_samples : int
+        Samples taken by one pull at most.
+    """
+
+    def __init__(self, inlet: Any, max_samples: int) -> None:
+        self._inlet = inlet
+        self._n_channels = inlet.channel_count
+        self._values = np.empty((max_samples, self._n_channels), inlet.np_dtype)
+        self._stamps = np.empty(max_samples, np.float64)
+        self.lost = False
+
+    def pull(self, timeout: float) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+        """Samples, shape (n, channels), and raw stamps, shape (n,); views that the next pull overwrites.
+
+        Once `lost` is set, nothing will come any more.
+        """
+        n = self._once(timeout, 0, 1)
+        if n and not self.lost:
+            n += self._once(0.0, n, len(self._stamps))
+        return self._values[:n], self._stamps[:n]
+
+    def _once(self, timeout: float, begin: int, stop: int) -> int:
+        values, stamps = self._values[begin:stop], self._stamps[begin:stop]
+        stamps.fill(np.nan)
+        code = ctypes.c_int()
+        elements = self._inlet.do_pull_chunk(
+            self._inlet.obj,
+            ctypes.c_void_p(values.ctypes.data),
+            ctypes.c_void_p(stamps.ctypes.data),
+            ctypes.c_size_t(values.size),
+            ctypes.c_size_t(len(stamps)),
+            ctypes.c_double(timeout),
+            ctypes.byref(code),
+        )
+        if code.value == _LOST:
+            self.lost = True
+            return int(np.argmax(np.append(np.isnan(stamps), True)))
+        if code.value not in (0, _TIMED_OUT):
+            raise SourceError(f"liblsl failed to pull samples (error {code.value}); restart the sender")
+        return int(elements // self._n_channels)
+
+
+def measure_offset(inlet: Any, timeout: float) -> tuple[float, float] | None:
+    """Host clock minus sender's clock, and its uncertainty, in seconds; None where the sender does not answer in time.
+
+    Raises
+    ------
+    pylsl.LostError
+        Where the sender is gone.
+    """
+    from pylsl.lib import lib
+    from pylsl.util import handle_error
+
+    correct = lib["lsl_time_correction_ex"]  # pylsl wraps only the variant that keeps the uncertainty to itself
+    correct.restype = ctypes.c_double
+    remote, uncertainty, code = ctypes.c_double(), ctypes.c_double(), ctypes.c_int()
+    offset = correct(
+        inlet.obj, ctypes.byref(remote), ctypes.byref(uncertainty), ctypes.c_double(timeout), ctypes.byref(code)
+    )
+    if code.value == _TIMED_OUT:
+        return None
+    handle_error(code)
+    return float(offset), float(uncertainty.value)
