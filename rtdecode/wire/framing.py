@@ -180,7 +180,7 @@ def _topic(frame: Frame) -> str:
 
 
 def _message(topic: str, frame: Frame) -> Message:
-    """Version first: a header of another version may fail on its fields, and its version is what the reader must hear."""
+    """Version first: a header of another version may fail on its fields, and the version is what a reader must hear."""
     try:
         check_version(topic, _version_decoder.decode(frame).v)
         message: Message = _decoder.decode(frame)

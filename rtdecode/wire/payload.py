@@ -135,10 +135,8 @@ def from_json(line: bytes | str) -> tuple[Message, dict[str, NDArray[Any]]]:
         The line is no message, its arrays are damaged, or its payload is not the one its digest names.
     """
     try:
-        raw = msgspec.json.decode(line)
+        raw = msgspec.json.decode(line, type=dict[str, Any])
         described = _arrays_decoder.decode(line).arrays
-        if not isinstance(raw, dict):
-            raise WireError(f"a line of JSON messages holds an object, not a {type(raw).__name__}")
         check_version("a line of JSON", msgspec.convert(raw.get("v"), int))
         raw["arrays"] = [{"name": name, "dtype": a.dtype, "shape": a.shape} for name, a in described.items()]
         message: Message = msgspec.convert(raw, Message)

@@ -110,12 +110,12 @@ class Publisher:
         """
         if topic != (expected := topic_of(message)):
             raise WireError(f"topic {topic!r} does not belong to this message; it goes out as {expected!r}")
-        self.service()
         live = isinstance(message, Samples)
         seq = message.seq if live else self._next_seq.get(topic, 0)
         described, views = describe_arrays(arrays or {})
         message = msgspec.structs.replace(message, seq=seq, publisher=self._life, arrays=described, retained=False)
         header, buffers = encode_header(message), [bytes(view) for view in views]
+        self.service()  # last, so that who just came gets the description and the value before this one first
         if not live:
             self._next_seq[topic] = seq + 1
             self._retained[topic] = message, buffers

@@ -32,7 +32,6 @@ from rtdecode.wire.report import LossReport, write_report
 
 _log = logging.getLogger("rtdecode.wire")
 
-_REPORT_EVERY_S = 0.25
 _LOG_EVERY = 1000
 _MAX_MESSAGE_BYTES = 2**28
 
@@ -99,7 +98,6 @@ class Subscriber:
         self._latest_description: Description | None = None
         self._id = secrets.randbits(63)
         self._reported = 0
-        self._report_due = 0.0
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.XSUB)
         self._socket.setsockopt(zmq.RCVHWM, hwm)
@@ -229,22 +227,22 @@ class Subscriber:
             _log.warning("%s: message %d that cannot be read: %s", self.endpoint, self.malformed + 1, error)
         self.malformed += 1
 
-    def _report(self, *, at_once: bool = False) -> None:
-        """Tell the publisher, now and then, how many messages did not arrive."""
+    def _report(self) -> None:
+        """Tell the publisher how many messages did not arrive, whenever that has changed."""
         missed = sum(self.missed.values())
-        if missed == self._reported or (not at_once and time.monotonic() < self._report_due):
+        if missed == self._reported:
             return
         try:
             self._socket.send(write_report(LossReport(self._id, missed)), zmq.NOBLOCK)
-        except zmq.Again:
+        except zmq.Again:  # the way up is full; the next report holds this one's loss too
             return
-        self._reported, self._report_due = missed, time.monotonic() + _REPORT_EVERY_S
+        self._reported = missed
 
     def close(self) -> None:
         """Close the connection. Closing twice does nothing."""
         if self._socket.closed:
             return
-        self._report(at_once=True)
+        self._report()
         self._socket.disable_monitor()
         self._monitor.close(linger=0)
         self._socket.close()
