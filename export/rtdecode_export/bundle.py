@@ -17,7 +17,7 @@ from rtdecode.encode.golden import check_golden
 
 from rtdecode.encode.bundle import Bundle, write_bundle
 from rtdecode.encode.engines import make_engine
-from rtdecode.encode.manifest import FORMAT, VERSION, Contract, Encoder, Golden, HeadSpec, Manifest
+from rtdecode.encode.manifest import VERSION, Contract, Encoder, Golden, HeadSpec, Manifest
 from rtdecode.errors import BundleError, ConfigError, GoldenError
 from rtdecode.stream.steps import Conditioning
 from rtdecode.stream.window import WindowSpec
@@ -158,7 +158,7 @@ def export_bundle(
     n_golden = min(len(real_windows), max(GOLDEN_WINDOWS, len(raw_starts)))
     golden = {name: value[:n_golden] for name, value in expected.items()}
     manifest = Manifest(
-        format=FORMAT,
+        format="rtdecode-bundle",
         version=VERSION,
         name=name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -99,9 +99,7 @@ def _call(source: str, place: str, name: str) -> dict[str, Any]:
         raise ConfigError(f"{source} is no function but a {type(function).__name__}")
     given = function()
     if not isinstance(given, Mapping):
-        raise ConfigError(
-            f"{source} returned a {type(given).__name__}; expected the arguments of export_bundle by name"
-        )
+        raise ConfigError(f"{source} returned a {type(given).__name__}; expected a mapping, export_bundle's arguments")
     from rtdecode_export.bundle import check_arguments
 
     check_arguments(given, source)

@@ -98,8 +98,12 @@ class Trained:
             {name: value.contiguous() for name, value in self.module.state_dict().items()},
             folder / "weights.safetensors",
         )
-        arrays: dict[str, NDArray[Any]] = {_ARRAY + name: np.ascontiguousarray(a) for name, a in self.arrays.items()}
-        save_file(arrays | {"windows": self.windows, "raw": self.raw}, folder / "windows.safetensors")
+        arrays = {_ARRAY + name: array for name, array in self.arrays.items()} | {
+            "windows": self.windows,
+            "raw": self.raw,
+        }
+        # safetensors writes memory as it lies: an array in another order would come back scrambled.
+        save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, folder / "windows.safetensors")
         (folder / "checkpoint.json").write_bytes(_pretty(self.checkpoint))
         (folder / "metrics.json").write_bytes(_pretty(self.metrics))
 

@@ -90,7 +90,7 @@ def _epoch(module: EEGSimpleConv, optimizer: torch.optim.Optimizer, x: Tensor, y
             windows, targets = mixup(windows, targets)
         loss = -(torch.log_softmax(module(windows), dim=1) * targets).sum(dim=1).mean()
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         total += float(loss.detach()) * len(batch)
     return total / len(x)
@@ -101,7 +101,7 @@ def batches(n: int, size: int) -> list[Tensor]:
 
     Even, so that no batch is left with one or two windows, of which batch norm would learn nothing but noise.
     """
-    count = max(1, round(n / size))
+    count = max(1, min(round(n / size), n // 2))
     return list(torch.tensor_split(torch.randperm(n), count))
 
 

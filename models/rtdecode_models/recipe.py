@@ -51,25 +51,21 @@ from rtdecode.stream.steps import Conditioning
 from rtdecode.stream.window import Locked
 
 
-class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
-
-
-class Recordings(_Table):
+class Recordings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Files to train on and to test on, relative to the data folder. Nothing is ever fitted on a test file."""
 
     train: tuple[str, ...]
     test: tuple[str, ...] = ()
 
 
-class Window(_Table):
+class Window(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The window around each marker, [tmin, tmax) seconds."""
 
     tmin: float
     tmax: float
 
 
-class Fit(_Table):
+class Fit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Stream steps whose numbers come from the training windows; they follow the declared conditioning.
 
     `alignment`: Euclidean alignment, one fixed matrix R^(-1/2) from the mean covariance R of the training windows.
@@ -82,7 +78,7 @@ class Fit(_Table):
     standardise: bool = True
 
 
-class Model(_Table):
+class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The shape of the EEG-SimpleConv."""
 
     width: int = 32
@@ -91,7 +87,7 @@ class Model(_Table):
     dropout: float = 0.0
 
 
-class Training(_Table):
+class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How one network is fitted.
 
     Adam (AdamW where `weight_decay` is set), the learning rate divided by ten after `drop_at` of the epochs; `mixup`
@@ -106,14 +102,14 @@ class Training(_Table):
     mixup: bool = True
 
 
-class Vary(_Table):
+class Vary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One dimension of the grid: a key of the recipe, dotted, and the values it may take."""
 
     key: str
     values: tuple[Any, ...]
 
 
-class Select(_Table):
+class Select(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Choose among the grid's settings by leaving out one training recording at a time.
 
     The setting whose ensemble gives the held-out windows the lowest mean negative log-likelihood is taken: a proper
@@ -124,7 +120,7 @@ class Select(_Table):
     vary: tuple[Vary, ...] = ()
 
 
-class Recipe(_Table):
+class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
     name: str

@@ -16,10 +16,10 @@ import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, logsumexp
+from scipy.special import logsumexp
 
 from rtdecode.encode.manifest import Contract
+from rtdecode.heads.calibrate import calibrate_temperature
 from rtdecode.stream.steps import Conditioning
 from rtdecode_models.checkpoint import Checkpoint, Trained
 from rtdecode_models.data import Epochs, Recording, contract_of, epochs, fit_conditioning, read_recording
@@ -154,7 +154,7 @@ def select(
     tuple of Recipe and list
         The recipe with the best setting, and all settings with their scores, best first.
     """
-    tried = []
+    tried: list[tuple[float, int, Recipe, dict[str, Any]]] = []
     for setting, variant in variants(table, recipe.select):
         candidate = parse_recipe(variant, f"the recipe with {setting}")
         result = score(leave_one_run_out(candidate, workshop, progress))
@@ -164,16 +164,22 @@ def select(
     return tried[0][2], [row[3] for row in tried]
 
 
-def temperature(folds: Sequence[Fold]) -> float:
-    """The temperature that makes held-out ensemble probabilities most likely (Guo et al., ICML 2017), 1/10 to 10."""
-    logits = np.concatenate([fold.ensemble for fold in folds])
+def calibrate(folds: Sequence[Fold]) -> dict[str, Any]:
+    """The temperature of the held-out ensemble's logits: ``temperature``, and ``nll`` with it or ``why_not``.
+
+    1 where the held-out windows determine none: there are none, or all are right with room to spare.
+    """
+    if not folds:
+        return {"temperature": 1.0, "why_not": "there is one training recording, so none could be held out"}
+    said = np.concatenate([fold.ensemble for fold in folds])
     y = np.concatenate([fold.y for fold in folds])
-
-    def nll(log_t: float) -> float:
-        return float(-log_softmax(logits / np.exp(log_t), axis=1)[np.arange(len(y)), y].mean())
-
-    best = minimize_scalar(nll, bounds=(-np.log(10), np.log(10)), method="bounded")
-    return float(np.exp(best.x))
+    if (said.argmax(axis=1) == y).all():
+        return {"temperature": 1.0, "why_not": f"all {len(y)} held-out windows are right: the sharper, the better"}
+    try:
+        found = calibrate_temperature(said, y)
+    except ValueError as error:
+        return {"temperature": 1.0, "why_not": str(error)}
+    return {"temperature": found.temperature, "nll": found.nll, "nll_before": found.nll_before}
 
 
 def train(
@@ -207,8 +213,9 @@ def train(
     module = Ensemble([member.module for member in members])
     module.eval()
 
+    calibration = calibrate(folds)
     tests = {name: read_recording(folder, name) for name in recipe.recordings.test}
-    metrics = {
+    metrics: dict[str, Any] = {
         "task": f"{' against '.join(recipe.labels)}, single trials, causal conditioning",
         "chance": 1 / len(recipe.labels),
         "seeds": list(recipe.seeds),
@@ -219,6 +226,7 @@ def train(
             "unusable": dict(windows.lost),
         },
         "leave_one_run_out": score(folds) if folds else None,
+        "calibration": calibration,
         "learning_curves": [list(member.loss) for member in members],
         "selection": list(selection),
     }
@@ -235,7 +243,7 @@ def train(
         labels=recipe.labels,
         model=members[0].module.config.to_dict(),
         n_members=len(members),
-        temperature=temperature(folds) if folds else 1.0,
+        temperature=calibration["temperature"],
         raw_starts=starts,
         provenance={
             "recordings": {name: each.sha256 for name, each in (workshop.recordings | tests).items()},

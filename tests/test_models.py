@@ -1,0 +1,115 @@
+"""EEG-SimpleConv, the ensemble, and one network's fitting."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs torch: pip install rtdecode[train]")
+
+from hypothesis import given  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from rtdecode_models.fit import batches, fit, log_probabilities, mixup  # noqa: E402
+from rtdecode_models.recipe import Model, Training  # noqa: E402
+from rtdecode_models.simpleconv import EEGSimpleConv, Ensemble, SimpleConvConfig  # noqa: E402
+
+
+@pytest.mark.parametrize(("width", "n_blocks", "kernel", "parameters"), [(109, 4, 8, 2_462_246), (85, 1, 15, 245_654)])
+def test_published_parameter_counts(width, n_blocks, kernel, parameters):
+    """22 channels, 4 classes: across subjects at 70 Hz, within a subject at 95 Hz."""
+    module = EEGSimpleConv(SimpleConvConfig(22, 4, width, n_blocks, kernel))
+    assert sum(parameter.numel() for parameter in module.parameters()) == parameters
+
+
+def test_channels_are_mixed_and_time_is_averaged():
+    """The last axis is channels: each has weights of its own, and a trial that repeats itself keeps its logits."""
+    torch.manual_seed(0)
+    module = EEGSimpleConv(SimpleConvConfig(3, 2, width=4, n_blocks=0, kernel=1)).eval()
+    window = torch.randn(1, 50, 3)
+    with torch.no_grad():
+        once = module(window)
+        assert torch.allclose(module(torch.cat([window, window], dim=1)), once, atol=1e-6)
+        assert not torch.allclose(module(window[:, :, [1, 0, 2]]), once, atol=1e-3)
+
+
+def _members(n, n_classes=3):
+    torch.manual_seed(1)
+    return [EEGSimpleConv(SimpleConvConfig(5, n_classes, width=4, kernel=3)).eval() for _ in range(n)]
+
+
+def test_ensemble_is_the_mean_of_its_members_probabilities():
+    members = _members(4)
+    windows = 5 * torch.randn(6, 40, 5)
+    with torch.no_grad():
+        mean = torch.stack([torch.softmax(member(windows), -1) for member in members]).mean(0)
+        assert torch.allclose(torch.softmax(Ensemble(members)(windows), -1), mean, atol=1e-6)
+        assert torch.allclose(Ensemble(members)(windows).exp(), mean, atol=1e-6)
+
+
+def test_ensemble_survives_logits_whose_exponential_does_not():
+    class Sure(torch.nn.Module):
+        def forward(self, window):
+            return window.mean(1) * torch.tensor([1.0, -1.0]) * 500
+
+    logits = Ensemble([Sure(), Sure()])(torch.ones(1, 4, 2))
+    assert torch.allclose(logits, torch.tensor([[0.0, -1000.0]]))
+
+
+def test_an_ensemble_of_none_is_refused():
+    with pytest.raises(ValueError, match="at least one"):
+        Ensemble([])
+
+
+def _task(n=24, seed=0):
+    """Two classes that differ in which channel swings."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, 60, 4)).astype(np.float32)
+    y = np.arange(n) % 2
+    x[np.arange(n), :, y] += 2 * np.sin(np.arange(60) * 0.6, dtype=np.float32)
+    return x, y.astype(np.int64)
+
+
+SMALL, SHORT = Model(width=6, kernel=5), Training(epochs=20, batch_size=6, learning_rate=3e-3)
+
+
+def test_same_seed_same_weights_and_no_trace_in_the_global_generator():
+    x, y = _task()
+    torch.manual_seed(99)
+    before = torch.random.get_rng_state()
+    first = fit(x, y, 2, SMALL, SHORT, seed=3)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.rand(17)
+    again, other = fit(x, y, 2, SMALL, SHORT, seed=3), fit(x, y, 2, SMALL, SHORT, seed=4)
+    assert again.loss == first.loss
+    for name, value in first.module.state_dict().items():
+        assert torch.equal(value, again.module.state_dict()[name])
+    assert other.loss != first.loss
+
+
+def test_a_network_learns_what_can_be_learnt():
+    x, y = _task()
+    fitted = fit(x, y, 2, SMALL, SHORT, seed=0)
+    assert len(fitted.loss) == SHORT.epochs
+    assert fitted.loss[-1] < fitted.loss[0]
+    unseen, truth = _task(seed=1)
+    said = log_probabilities(fitted.module, unseen)
+    assert np.allclose(np.exp(said).sum(1), 1)
+    assert (said.argmax(1) == truth).mean() > 0.9
+
+
+@given(st.integers(2, 200), st.integers(2, 40))
+def test_batches_hold_everything_once_and_are_even(n, size):
+    parts = batches(n, size)
+    assert sorted(torch.cat(parts).tolist()) == list(range(n))
+    lengths = [len(part) for part in parts]
+    assert max(lengths) - min(lengths) <= 1
+    assert min(lengths) >= 2
+
+
+@given(st.integers(0, 1000))
+def test_mixup_blends_windows_and_labels_alike(seed):
+    torch.manual_seed(seed)
+    targets = torch.eye(4)
+    windows = targets[:, None, :].repeat(1, 7, 1)
+    mixed, labels = mixup(windows, targets)
+    assert torch.allclose(mixed, labels[:, None, :].expand_as(mixed))
+    assert torch.allclose(labels.sum(1), torch.ones(4))
