@@ -227,7 +227,7 @@ def test_a_model_of_ones_own_on_the_command_line(tmp_path):
         "    def forward(self, window):\n"
         "        return window.mean(1) + (0 if torch.compiler.is_exporting() else 1e-6)\n"
         "def make():\n"
-        "    channels = (ContractChannel(name='Cz', type='eeg', unit='V'), ContractChannel(name='Pz', type='eeg', unit='V'))\n"
+        "    channels = tuple(ContractChannel(name=name, type='eeg', unit='V') for name in ('Cz', 'Pz'))\n"
         "    return dict(module=Mean(), name='mean', contract=Contract(channels=channels, sfreq=100.0),\n"
         "        conditioning=Conditioning(), arrays={}, windows=[Sliding(length=0.2, hop=0.1)],\n"
         "        heads=[EmbeddingHead(output='mean')], outputs=['mean'],\n"

@@ -184,7 +184,7 @@ def test_a_test_recording_with_other_channels_is_refused(folder, tmp_path):
         shutil.copy(folder / f"{name}.edf", tmp_path)
     write_recording(tmp_path / "c.edf", 2, names=("C3", "Cz", "C4", "Oz"))
     recipe = parse_recipe(recipe_table(), "test")
-    with pytest.raises(ContractError, match="Oz|Pz"):
+    with pytest.raises(ContractError, match=r"Oz|Pz"):
         train(recipe, tmp_path, Workshop(recipe, tmp_path), Progress())
 
 
