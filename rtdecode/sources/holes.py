@@ -151,18 +151,22 @@ class HoleWatch:
 
     def _judge(self, stamps: NDArray[np.float64], steps: NDArray[np.float64], begin: int) -> list[tuple[int, int]]:
         holes = []
-        for k in np.flatnonzero(steps > PERIODS / self._sfreq).tolist():
-            exact = self._exact and bool((np.abs(steps[:k] * self._sfreq - 1)[steps[:k] != 0] < 0.1).all())
-            if steps[k] > self._threshold(exact):
-                holes.append((begin + k, max(1, round(float(steps[k]) * self._sfreq) - 1)))
-        inner = np.delete(steps, [k - begin for k, _ in holes])
-        self._exact = self._exact and bool((np.abs(inner * self._sfreq - 1)[inner != 0] < 0.1).all())
+        if steps.max() > PERIODS / self._sfreq:
+            for k in np.flatnonzero(steps > PERIODS / self._sfreq).tolist():
+                if steps[k] > self._threshold(steps[:k]):
+                    holes.append((begin + k, max(1, round(float(steps[k]) * self._sfreq) - 1)))
+            steps = np.delete(steps, [k - begin for k, _ in holes])
+        self._exact = self._jitter is None and self._all_exact(steps)
         self._collect(stamps)
         return holes
 
-    def _threshold(self, exact: bool) -> float:
+    def _all_exact(self, steps: NDArray[np.float64]) -> bool:
+        # The very first sample has no step: it stands as 0.
+        return self._exact and bool((np.abs(steps * self._sfreq - 1)[steps != 0] < 0.1).all())
+
+    def _threshold(self, before: NDArray[np.float64]) -> float:
         if self._jitter is None:
-            return PERIODS / self._sfreq if exact else max(PERIODS / self._sfreq, self._warm_up_s)
+            return PERIODS / self._sfreq if self._all_exact(before) else max(PERIODS / self._sfreq, self._warm_up_s)
         return max(PERIODS / self._sfreq, JITTERS * self._jitter)
 
     def _collect(self, stamps: NDArray[np.float64]) -> None:

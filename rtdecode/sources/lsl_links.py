@@ -244,7 +244,7 @@ class DataLink(Link):
                 self.events.put(Samples(values.copy(), stamps.copy(), arrived))
             if self.put - self.taken > limit:
                 raise SourceError(
-                    f"{self.put - self.taken} samples ({_UNREAD_S:g} s) of the LSL stream with {self.query} lie unread; "
+                    f"{self.put - self.taken} samples of the LSL stream with {self.query} lie unread; "
                     "the process that reads them is too slow or has stopped"
                 )
 
