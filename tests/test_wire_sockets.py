@@ -283,11 +283,11 @@ def test_jumps_are_counted_restarts_and_last_values_are_not(caplog: pytest.LogCa
 def test_a_restarted_publisher_is_followed() -> None:
     first = Publisher(ANY_PORT)
     endpoint = first.endpoint
+    first.describe(description())
+    for start in range(5):
+        first.send(TOPIC, window(start))
     with Subscriber(endpoint) as subscriber:
         assert not subscriber.connected
-        first.describe(description())
-        for start in range(5):
-            first.send(TOPIC, window(start))
         collect(subscriber, first, 2)
         assert subscriber.connected
         first.close()

@@ -146,7 +146,7 @@ def _window(window: Window, age: float | None) -> str:
         chance = dict(zip(window.label.names, window.label.probabilities, strict=False)).get(window.label.best)
         parts.append(_clean(window.label.best) + ("" if chance is None else f" p={chance:.2f}"))
     if window.kind == "embedding":
-        parts.append(" ".join(f"{a.name}{list(a.shape)}" for a in window.arrays))
+        parts.append(_clean(" ".join(f"{a.name}{list(a.shape)}" for a in window.arrays)))
     if window.reason:
         parts.append(_clean(f"({window.reason})"))
     parts.append(_timing(window, age))
