@@ -275,8 +275,8 @@ def plain_line(trial: Trial, elapsed: float) -> str:
     return f"{elapsed:5.1f} s  {marks[verdict(trial)]:8s} shown {trial.truth}: {said}{none}{took}"
 
 
-def closing_lines(scene: Scene, tally: Tally) -> list[str]:
-    """The summary, as plain lines."""
+def closing_lines(scene: Scene, tally: Tally, *, latency: bool) -> list[str]:
+    """The summary, as plain lines; with the latencies, unless the picture has just shown them."""
     counts = " + ".join(f"{tally.statuses[status]} {status}" for status in STATUSES)
     lines = [f"{tally.windows} windows = {counts}"]
     for k in (1, tally.k):
@@ -285,7 +285,7 @@ def closing_lines(scene: Scene, tally: Tally) -> list[str]:
         lines.append(f"top-{k}: {said}; chance {tally.chance(k):.2%}, by guessing p {p_text(tally.p_value(k))}")
     low, high = wilson_text(tally)
     lines.append(f"95 % interval of top-1: {low} to {high}")
-    for stage in STAGES:
+    for stage in STAGES if latency else ():
         both = tally.latency(stage)
         if both is not None:
             lines.append(f"{stage:12s} p50 {both[0]:8.2f} ms  p99 {both[1]:8.2f} ms  ({_STAGE_TEXT[stage]})")

@@ -2,14 +2,13 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import numpy as np
 
 from rtdecode.score import binomial_tail
-from rtdecode.wire.messages import Ledger, Status, Window
+from rtdecode.wire.messages import Health, Ledger, Status, Window
 
 STATUSES: tuple[str, ...] = get_args(Status)
 
@@ -73,11 +72,14 @@ class Tally:
         Allowed time from arrival to publication.
     k : int
         Answers that each window gives.
+    health : Health or None
+        The daemon's own count, the latest that came.
     """
 
     items: int
     budget_ms: float
     k: int = 5
+    health: Health | None = None
     statuses: Counter[str] = field(default_factory=Counter)
     trials: list[Trial] = field(default_factory=list)
     _ms: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in STAGES})
@@ -110,6 +112,14 @@ class Tally:
     def windows(self) -> int:
         """All windows that came."""
         return len(self.trials)
+
+    @property
+    def accounted(self) -> bool:
+        """Whether there were windows, and just as many of each status as the daemon counted."""
+        if self.health is None or not self.trials:
+            return False
+        counted = {status: n for status, n in self.health.counts.items() if n}
+        return counted == dict(self.statuses) and self.health.due == self.windows
 
     @property
     def decoded(self) -> int:
@@ -147,6 +157,7 @@ class Tally:
         return {
             "windows": self.windows,
             "statuses": {status: self.statuses[status] for status in STATUSES},
+            "due": None if self.health is None else self.health.due,
             "decoded": self.decoded,
             "top1": _rounded(self.share(1)),
             "top5": _rounded(self.share(self.k)),
@@ -174,11 +185,6 @@ def wilson(hits: int, total: int) -> tuple[float, float]:
     centre = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def emojis(items: Sequence[Any]) -> Mapping[str, str]:
-    """Name -> emoji of a gallery's items."""
-    return {item.name: item.emoji or "" for item in items}
 
 
 def _between(ledger: Ledger, begin: str, end: str) -> float:

@@ -298,6 +298,12 @@ class Session:
         highest = math.ceil(((first + n) / self.sfreq - self.LEAD_IN + self.jitter) / self.soa) + 1
         return [s for s in map(self.stimulus, range(lowest, max(lowest, highest))) if first <= s.index < first + n]
 
+    def whole(self, seconds: float) -> float:
+        """The longest length up to `seconds`, in seconds, at whose end no response is cut off."""
+        stop, reach = round(seconds * self.sfreq), round(Subject.DURATION * self.sfreq)
+        unfinished = self.stimuli(max(0, stop - reach), min(stop, reach))
+        return (unfinished[0].index if unfinished else stop) / self.sfreq
+
     def _stimulus(self, number: int) -> Stimulus:
         cycle, place = divmod(number, len(self.shown))
         order = np.random.default_rng([self.seed, 1, cycle]).permutation(len(self.shown))
