@@ -253,6 +253,8 @@ def _delay(name: str, runner: Runner, passband: tuple[float, float], reference: 
     low, high = passband
     grid = low + (high - low) * (np.arange(_GRID) + 0.5) / _GRID
     over = runner.delay(grid)
+    if np.isnan(over).all():
+        raise ConfigError(f"{runner.where}: it takes away all that the chain lets pass, {low:g} to {high:g} Hz")
     seconds = float(runner.delay(np.array([reference]))[0])
     if math.isnan(seconds):  # a notch at the very centre
         seconds = float(np.nanmedian(over))

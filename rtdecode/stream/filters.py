@@ -61,8 +61,9 @@ class SosRunner(Runner):
 def _slope(polynomial: Array, z: np.ndarray) -> Array:
     """Re(sum k c_k z^-k / sum c_k z^-k), the group delay of one polynomial, in samples."""
     value = z @ polynomial
-    value[np.abs(value) < 1e-12] = np.nan
-    slope: Array = np.real(z @ (polynomial * np.arange(3)) / value)
+    slope = np.full(len(z), np.nan)
+    some = np.abs(value) > 1e-12
+    slope[some] = np.real(z[some] @ (polynomial * np.arange(3)) / value[some])
     return slope
 
 

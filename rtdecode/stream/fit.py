@@ -154,7 +154,7 @@ def standard_statistics(data: ArrayLike) -> tuple[Array, Array]:
         A channel is flat, or holds numbers that are not finite.
     """
     rows = _rows(data)
-    return rows.mean(axis=0), _no_flat_channel(rows.std(axis=0))
+    return rows.mean(axis=0), _no_flat_channel(rows.std(axis=0), rows)
 
 
 def robust_statistics(data: ArrayLike) -> tuple[Array, Array]:
@@ -174,8 +174,9 @@ def robust_statistics(data: ArrayLike) -> tuple[Array, Array]:
     ConfigError
         A channel is flat, or holds numbers that are not finite.
     """
-    first, median, third = np.percentile(_rows(data), (25, 50, 75), axis=0)
-    return median, _no_flat_channel(third - first)
+    rows = _rows(data)
+    first, median, third = np.percentile(rows, (25, 50, 75), axis=0)
+    return median, _no_flat_channel(third - first, rows)
 
 
 def inverse_sqrt(covariance: Array) -> Array:
@@ -228,8 +229,9 @@ def _finite(data: NDArray[np.floating]) -> None:
         raise ConfigError(f"the data to fit on hold {data[tuple(bad)]} in channel {bad[-1]}; expected finite numbers")
 
 
-def _no_flat_channel(scale: Array) -> Array:
-    flat = np.flatnonzero(~(scale > 0))
+def _no_flat_channel(scale: Array, rows: Array) -> Array:
+    # Rounding may leave a constant channel a standard deviation above zero; its range is zero exactly.
+    flat = np.flatnonzero(~(scale > 0) | (np.ptp(rows, axis=0) == 0))
     if len(flat):
         raise ConfigError(
             f"channel {', '.join(map(str, flat))} (counted from 0) is flat in the data to fit on and cannot be scaled; "

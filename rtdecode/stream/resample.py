@@ -9,15 +9,16 @@ from rtdecode.signal import Channel
 from rtdecode.stream.runner import Array, Runner, rate, require
 from rtdecode.stream.steps import Resample
 
-#: Attenuation (dB) of everything that would fold into the pass band; the Kaiser window is made for a little more.
-ATTENUATION = 60.0
-_DESIGN = 63.0
+#: Attenuation in dB that the Kaiser window is made for, so that all that folds into the pass band together, an alias
+#: and its images between the phases, stays below -60 dB.
+_DESIGN = 66.0
 _BETA = float(signal.kaiser_beta(_DESIGN))
 #: Outputs of one product.
 ROWS = 8
 MAX_UP = 4
-MIN_HALF_WIDTH, MAX_HALF_WIDTH = 2.0, 64.0
-_MOST_TAP_BLOCKS = 1024
+MIN_HALF_WIDTH, MAX_HALF_WIDTH = 3.0, 64.0
+#: Bytes of taps that are kept; ratios with many phases compute theirs again when they come round.
+_TAP_BYTES = 32 << 20
 
 
 class ResampleRunner(Runner):
@@ -50,16 +51,18 @@ class ResampleRunner(Runner):
         require(rate(step.sfreq) > 0, where, "sfreq", step.sfreq, "at least 0.0001 Hz")
         self.ratio = rate(step.sfreq) / rate(sfreq)
         lower = min(sfreq, step.sfreq)
-        self._seconds = step.half_width / lower
+        self._seconds = 0.0 if self.ratio == 1 else step.half_width / lower
         # Kaiser's formula gives the width of the transition, which lies around half the lower rate: what is above it
         # folds to below the pass band's edge only from beyond the transition's other end.
-        self.band = (0.0, lower * (0.5 - (_DESIGN - 7.95) / (14.36 * 4 * step.half_width)))
+        if self.ratio != 1:
+            self.band = (0.0, lower * (0.5 - (_DESIGN - 7.95) / (14.36 * 4 * step.half_width)))
         self._cutoff = lower / sfreq / 2
         self._delay = step.half_width * sfreq / lower
         self._taps = math.floor(2 * self._delay + 1e-9) + 1
         up, down = self.ratio.numerator, self.ratio.denominator
         self._width = self._taps + -(-(ROWS - 1) * down // up)
         self._tap_blocks: dict[int, Array] = {}
+        self._most_tap_blocks = max(1, _TAP_BYTES // (8 * ROWS * self._width))
         self._buffer = np.zeros((0, len(channels)))
         self.restart(0)
 
@@ -72,7 +75,9 @@ class ResampleRunner(Runner):
         self._fill = 0
 
     def push(self, x: Array) -> Array:
-        """Resample."""
+        """Resample; at the rate that is there already, hand on what comes in."""
+        if self.ratio == 1:
+            return x
         if self._fresh:
             self._fresh = False
             self._append(np.broadcast_to(x[0], (self._next_in - self._base, x.shape[1])))
@@ -91,7 +96,7 @@ class ResampleRunner(Runner):
         return out
 
     def delay(self, hz: Array) -> Array:
-        """Half the filter's length, at every frequency."""
+        """Half the filter's length at every frequency."""
         return np.full(len(hz), self._seconds)
 
     def _first_input(self, block: int) -> int:
@@ -117,7 +122,7 @@ class ResampleRunner(Runner):
         phase = block * ROWS * down % up
         taps = self._tap_blocks.get(phase)
         if taps is None:
-            if len(self._tap_blocks) >= _MOST_TAP_BLOCKS:
+            if len(self._tap_blocks) >= self._most_tap_blocks:
                 del self._tap_blocks[next(iter(self._tap_blocks))]
             taps = self._tap_blocks[phase] = self._design(phase)
         return taps

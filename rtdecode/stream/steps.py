@@ -65,7 +65,10 @@ class Scale(Step, frozen=True, kw_only=True, tag="scale"):
 
 
 class Notch(Step, frozen=True, kw_only=True, tag="notch"):
-    """Second-order IIR notches at `freq` Hz and its harmonics (`harmonics` counts them, the first included)."""
+    """Second-order IIR notches at `freq` Hz and its harmonics (`harmonics` counts them, the first included).
+
+    `quality` is each notch's frequency divided by its width at -3 dB.
+    """
 
     freq: float
     quality: float = 30.0
@@ -83,7 +86,9 @@ class Filter(Step, frozen=True, kw_only=True, tag="filter"):
 class Resample(Step, frozen=True, kw_only=True, tag="resample"):
     """Causal polyphase FIR resampling to `sfreq` Hz, by a whole factor or a rational one, with its anti-alias filter.
 
-    `half_width` is half the filter's length, in periods of the lower of the two rates: the group delay is that long.
+    `half_width` (3 to 64) is half the filter's length, in periods of the lower of the two rates: the group delay is
+    that long, and the pass band ends at ``0.5 - 1.01 / half_width`` of that rate (0.3 of it by default). `sfreq` is at
+    most four times the rate that comes in; at that very rate the step does nothing.
     """
 
     sfreq: float

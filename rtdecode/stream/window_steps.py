@@ -107,10 +107,12 @@ class WindowConditioner:
             step.tmax,
             f"at least one sample ({1 / sfreq:g} s) after tmin = {step.tmin:g} s",
         )
+        # A window's length is rounded by itself: one that ends where the baseline does may be a sample shorter.
+        least = max(stop - 1, start + 1)
         if self._n_samples is not None:
             end = tmin + self._n_samples / sfreq
-            require(stop <= self._n_samples, where, "tmax", step.tmax, f"at most {end:g} s, where the window ends")
-        self._least = max(self._least, stop)
+            require(least <= self._n_samples, where, "tmax", step.tmax, f"at most {end:g} s, where the window ends")
+        self._least = max(self._least, least)
         return lambda x: x - x[start:stop].mean(axis=0)
 
 
