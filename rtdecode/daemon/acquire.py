@@ -16,7 +16,7 @@ import structlog
 import zmq
 
 from rtdecode import hostclock
-from rtdecode.config import Config, LslConfig
+from rtdecode.config import Config, LslConfig, SimulatedConfig
 from rtdecode.daemon import bus, control
 from rtdecode.daemon.endpoints import endpoints, prepare
 from rtdecode.daemon.log import ReplayLog
@@ -68,6 +68,7 @@ class Acquire:
         self._events = 0
         self._info: StreamInfo | None = None
         self._followers: set[str] = set()
+        self._asked_for: set[str] = set()
         self._asked = self._began
         self._closing = threading.Event()
 
@@ -177,8 +178,10 @@ class Acquire:
     def _hold(self, decoders: int) -> None:
         deadline = hostclock.now() + HOLD_TIMEOUT_S
         self._state = "waiting for decoders"
-        while len(self._followers) < decoders and hostclock.now() < deadline and not self._stop.wait(0.01):
+        while len(self._asked_for) < decoders and hostclock.now() < deadline and not self._stop.wait(0.01):
             continue
+        if isinstance(self._config.source, SimulatedConfig):
+            self._source.open()  # its clock has been running
 
     def _end(self) -> None:
         """Say that nothing more will come, and stay until the decoders have it all or ask no more."""
@@ -221,6 +224,7 @@ class Acquire:
                 frames = [frame for entry in entries for frame in entry.frames]
             case bus.Follow(name=name):
                 self._followers.add(name)
+                self._asked_for.add(name)
             case bus.Leave(name=name):
                 self._followers.discard(name)
         log.answer(caller, msgspec.to_builtins(state), frames)

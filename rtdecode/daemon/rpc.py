@@ -4,6 +4,8 @@ A request is one frame, msgpack or JSON (an object), of a tagged struct; the ans
 and may be followed by raw frames. Whatever else arrives is refused with an answer that says why.
 """
 
+import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -11,6 +13,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import zmq
 
+from rtdecode import hostclock
 from rtdecode.errors import ProcessError, RtdecodeError
 from rtdecode.wire.endpoint import port_in_use, refuse_live_ipc
 
@@ -86,10 +89,11 @@ class Server(Generic[T]):
         self.socket.close()
 
     def _read(self, frames: list[bytes]) -> tuple[Caller, T] | None:
-        # A REQ socket sends [identity, empty, body].
-        well_formed = len(frames) == 3 and not frames[1]
-        body = frames[2] if well_formed else b""
-        caller = Caller((frames[0], b""), json=body[:1] in (b"{", b"["))
+        # A REQ socket sends [identity, (number of the request), empty, body]: what is up to the empty frame goes back.
+        cut = frames.index(b"", 1) + 1 if b"" in frames[1:3] else 0
+        well_formed = cut > 0 and len(frames) == cut + 1
+        body = frames[cut] if well_formed else b""
+        caller = Caller(tuple(frames[:cut]) or (frames[0], b""), json=body[:1] in (b"{", b"["))
         try:
             if not well_formed:
                 raise ProcessError(f"expected one frame from a REQ socket; got {len(frames) - 1} frames")
@@ -161,6 +165,18 @@ class Client:
     def close(self) -> None:
         """Let go of the socket."""
         self._socket.close()
+
+    def _receive(self, timeout: float) -> list[bytes]:
+        deadline = hostclock.now() + timeout
+        while True:
+            left = deadline - hostclock.now()
+            if left < 0 or not self._socket.poll(math.ceil(left * 1e3), zmq.POLLIN):
+                raise ProcessError(
+                    f"{self._who} does not answer at {self._endpoint} (waited {timeout:g} s); is it running?"
+                )
+            # What made it readable may turn out to be the answer to an older question, which libzmq drops.
+            with contextlib.suppress(zmq.Again):
+                return self._socket.recv_multipart(zmq.NOBLOCK)
 
 
 def bind(socket: "zmq.Socket[Any]", endpoint: str) -> None:
