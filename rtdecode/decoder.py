@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -181,7 +181,7 @@ class Decoder:
         info: StreamInfo,
         engine: Engine,
         *,
-        channels: str = "strict",
+        channels: Literal["strict", "by-name"] = "strict",
         windows: Sequence[WindowSpec] = (),
         clock: Callable[[], float] | None = None,
         history_s: float = HISTORY_S,
@@ -477,7 +477,8 @@ def _check_finite(outputs: Outputs) -> None:
 
 def _window_conditioner(steps: Sequence[WindowStep], window: WindowSpec, conditioner: Conditioner) -> WindowConditioner:
     tmin = window.tmin if isinstance(window, Locked) else 0.0
-    return WindowConditioner(steps, conditioner.sfreq, tmin, len(conditioner.channels))
+    n_samples = window.n_samples(conditioner.sfreq)
+    return WindowConditioner(steps, conditioner.sfreq, tmin, len(conditioner.channels), n_samples)
 
 
 def _no_clock() -> float:

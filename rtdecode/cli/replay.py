@@ -105,19 +105,22 @@ def _settings(recording: Path, bundle: Path | None, config: Path | None, pipelin
     if bundle is not None:
         return _Settings(RecordingSource(recording), bundle)
     assert config is not None
-    from rtdecode.config import RecordingConfig, load
+    from rtdecode.config import RecordingConfig, SimulatedConfig, load
 
     loaded = load(config)
     if pipeline is None and len(loaded.pipelines) != 1:
         raise ConfigError(f"{config} has {len(loaded.pipelines)} pipelines; say which with --pipeline NAME")
     name = pipeline or next(iter(loaded.pipelines))
     chosen, of = loaded.pipeline(name), loaded.source
-    source = RecordingSource(
-        recording,
-        declare=of.declare.declare(),
-        triggers=[trigger.rule() for trigger in of.triggers],
-        stream=of.stream if isinstance(of, RecordingConfig) else None,
-    )
+    if isinstance(of, SimulatedConfig):
+        source = RecordingSource(recording)
+    else:
+        source = RecordingSource(
+            recording,
+            declare=of.declare.declare(),
+            triggers=[trigger.rule() for trigger in of.triggers],
+            stream=of.stream if isinstance(of, RecordingConfig) else None,
+        )
     return _Settings(
         source,
         chosen.bundle,
