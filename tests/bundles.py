@@ -58,12 +58,13 @@ def linear(weights: Mapping[str, NDArray[np.float32]], time: int = TIME, channel
     """An ONNX file that multiplies the flattened window by one matrix for each output."""
     nodes = [helper.make_node("Flatten", ["x"], ["flat"])]
     nodes += [helper.make_node("MatMul", ["flat", f"{name}.weight"], [name]) for name in weights]
-    return model(
+    proto = model(
         nodes,
         {name: (1, weight.shape[1]) for name, weight in weights.items()},
         {f"{name}.weight": weight for name, weight in weights.items()},
         input_shape=(1, time, channels),
-    ).SerializeToString()
+    )
+    return bytes(proto.SerializeToString())
 
 
 def parts(seed: int = 0) -> tuple[Manifest, dict[str, bytes | NDArray[Any]]]:

@@ -179,7 +179,7 @@ def test_a_failure_at_run_time_is_that_windows_failure() -> None:
 
 def relu(**options: Any) -> bytes:
     shape = options.get("input_shape", (1, TIME, CHANNELS))
-    return bundles.model([helper.make_node("Relu", ["x"], ["y"])], {"y": shape}, **options).SerializeToString()
+    return bytes(bundles.model([helper.make_node("Relu", ["x"], ["y"])], {"y": shape}, **options).SerializeToString())
 
 
 def external() -> bytes:
@@ -189,7 +189,7 @@ def external() -> bytes:
     tensor.data_location = TensorProto.EXTERNAL
     for key, value in (("location", "../../etc/passwd"), ("offset", "0"), ("length", "16")):
         tensor.external_data.add(key=key, value=value)
-    return proto.SerializeToString()
+    return bytes(proto.SerializeToString())
 
 
 def hidden_external() -> bytes:
@@ -200,20 +200,20 @@ def hidden_external() -> bytes:
         [helper.make_tensor_value_info("b", TensorProto.FLOAT, (1, 8))],
     )  # fmt: skip
     nodes = [helper.make_node("If", ["yes"], ["y"], then_branch=branch, else_branch=branch)]
-    return bundles.model(nodes, {"y": (1, 8)}, {"yes": np.array(True)}).SerializeToString()
+    return bytes(bundles.model(nodes, {"y": (1, 8)}, {"yes": np.array(True)}).SerializeToString())
 
 
 def compiled() -> bytes:
     node = helper.make_node(
         "EPContext", ["x"], ["y"], domain="com.microsoft", ep_cache_context="engine.bin", embed_mode=0
     )
-    return bundles.model([node], {"y": (1, 8)}).SerializeToString()
+    return bytes(bundles.model([node], {"y": (1, 8)}).SerializeToString())
 
 
 def two_inputs() -> bytes:
     proto = onnx.load_from_string(relu())
     proto.graph.input.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, (1,)))
-    return proto.SerializeToString()
+    return bytes(proto.SerializeToString())
 
 
 @pytest.mark.parametrize(
@@ -336,7 +336,7 @@ def test_a_wrong_option_is_found_before_the_runtime_ignores_it(
 
 
 def test_options_reach_the_runtime_as_strings() -> None:
-    options = {"device_id": 1, "trt_engine_cache_enable": True, "trt_engine_cache_path": "engines"}
+    options: dict[str, Any] = {"device_id": 1, "trt_engine_cache_enable": True, "trt_engine_cache_path": "engines"}
     assert check_options(PROVIDERS["tensorrt"], options) == {
         "device_id": "1", "trt_engine_cache_enable": "True", "trt_engine_cache_path": "engines",
     }  # fmt: skip

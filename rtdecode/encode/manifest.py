@@ -1,14 +1,14 @@
 """Bundle v1: what ``manifest.json`` says."""
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from rtdecode.stream.steps import Conditioning
 from rtdecode.stream.window import WindowSpec
 
-FORMAT = "rtdecode-bundle"
-VERSION = 1
+FORMAT: Final = "rtdecode-bundle"
+VERSION: Final = 1
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -117,4 +117,7 @@ def _read(core: Any, onnx: bytes) -> Any:
 def _declared(port: Any) -> tuple[str, str, list[object]]:
     type_name = port.get_element_type().get_type_name()
     shape = [axis.get_length() if axis.is_static else None for axis in port.get_partial_shape()]
-    return port.get_any_name(), _TYPES.get(type_name, type_name), shape
+    # Where the import folded nodes together, a port has several names; its node is called by the graph's own.
+    own = port.node.get_friendly_name().removesuffix("/sink_port_0")
+    name = own if own in port.get_names() else port.get_any_name()
+    return name, _TYPES.get(type_name, type_name), shape

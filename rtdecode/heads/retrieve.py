@@ -72,7 +72,7 @@ class Retrieve:
         self.names = tuple(names)
         self.metric = metric
         self.k = min(k, len(embeddings))
-        self.threshold = threshold
+        self.threshold = None if threshold is None else float(threshold)
         self._output = output
         self._rows = embeddings
         self._norms = _norms(embeddings)
