@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer
+from rich.text import Text
 
 from rtdecode import hostclock
 from rtdecode.cli.listen import line_of
@@ -184,7 +184,7 @@ def test_a_typo_in_the_endpoint_is_explained() -> None:
 
 def plain(message: Any, age: float | None = None) -> str:
     """The line without its time and its colours."""
-    return typer.unstyle(line_of(Received("gaze.x", message, {}, 0.0, age))).partition(" ")[2]
+    return Text.from_ansi(line_of(Received("gaze.x", message, {}, 0.0, age))).plain.partition(" ")[2]
 
 
 @pytest.mark.parametrize(

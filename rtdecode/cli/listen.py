@@ -42,7 +42,8 @@ def listen(
     ] = None,
     count: Annotated[int | None, typer.Option(min=1, help="End after this many windows.")] = None,
     timeout: Annotated[
-        float | None, typer.Option(min=0.0, help="End after so many seconds without a message; 7 if none came at all.")
+        float | None,
+        typer.Option(min=0.0, help="End after so many seconds without a message (exit code 7 if none came at all)."),
     ] = None,
     arrays: Annotated[bool, typer.Option(help="JSON: with the arrays, or with their dtype and shape alone.")] = True,
 ) -> None:
