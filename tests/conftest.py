@@ -31,3 +31,23 @@ def lsl_config(tmp_path: Path) -> Path:
         "[log]\nlevel = -1\n"
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def lsl_here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, for this process as well: liblsl reads its configuration once, so all tests here share a session.
+
+    The file is for the child processes that serve streams to this one (``LSLAPICFG``).
+    """
+    from rtdecode.sources.lsl import configure_lsl
+
+    content = (
+        "[ports]\nIPv6 = disable\n"
+        "[multicast]\nResolveScope = machine\nListenAddress = 127.0.0.1\n"
+        f"[lab]\nKnownPeers = {{127.0.0.1}}\nSessionID = test-{uuid.uuid4().hex}\n"
+        "[log]\nlevel = -2\n"
+    )
+    path = tmp_path_factory.mktemp("lsl") / "lsl_api.cfg"
+    path.write_text(content)
+    configure_lsl(content)
+    return path

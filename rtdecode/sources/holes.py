@@ -15,7 +15,9 @@ PERIODS = 1.9
 #: Steps of this many times the jitter are holes.
 JITTERS = 4.0
 #: Seconds over which jitter is measured: short against the drift of a clock, long against a burst of samples.
-BLOCK_S = 5.0
+BLOCK_S = 1.0
+#: Live, nothing is known of the blocks to come, so that one takes in more.
+LIVE_BLOCK_S = 5.0
 
 
 def jitter(stamps: NDArray[np.float64]) -> float:
@@ -119,11 +121,12 @@ class HoleWatch:
     def __init__(self, sfreq: float, warm_up_s: float = 0.5) -> None:
         self._sfreq = sfreq
         self._warm_up_s = warm_up_s
-        self._block = np.empty(max(8, round(BLOCK_S * sfreq)), np.float64)
+        self._block = np.empty(max(8, round(LIVE_BLOCK_S * sfreq)), np.float64)
         self._filled = 0
         self._jitter: float | None = None
         self._exact = True  # every step so far was one period, to a tenth
         self._last: float | None = None
+        self._swallowed = 0.0  # seconds lost in holes, so that these do not count as jitter
 
     def missing(self, stamps: NDArray[np.float64]) -> list[tuple[int, int]]:
         """Where holes lie before samples of this chunk, and how many samples each swallowed.
@@ -151,13 +154,19 @@ class HoleWatch:
 
     def _judge(self, stamps: NDArray[np.float64], steps: NDArray[np.float64], begin: int) -> list[tuple[int, int]]:
         holes = []
+        lost = None
         if steps.max() > PERIODS / self._sfreq:
             for k in np.flatnonzero(steps > PERIODS / self._sfreq).tolist():
                 if steps[k] > self._threshold(steps[:k]):
                     holes.append((begin + k, max(1, round(float(steps[k]) * self._sfreq) - 1)))
-            steps = np.delete(steps, [k - begin for k, _ in holes])
+            at = [k - begin for k, _ in holes]
+            lost = np.zeros(len(steps))
+            lost[at] = steps[at] - 1 / self._sfreq
+            stamps = stamps - np.cumsum(lost)
+            steps = np.delete(steps, at)
         self._exact = self._jitter is None and self._all_exact(steps)
-        self._collect(stamps)
+        self._collect(stamps - self._swallowed)
+        self._swallowed += 0.0 if lost is None else float(lost.sum())
         return holes
 
     def _all_exact(self, steps: NDArray[np.float64]) -> bool:
@@ -174,6 +183,6 @@ class HoleWatch:
         self._filled += len(stamps)
         if self._filled == len(self._block):
             measured = jitter(self._block)
-            # A block with a hole in it measures the hole: half of it at most is believed.
-            self._jitter = measured if self._jitter is None else min(measured, max(2 * self._jitter, 1e-6))
+            # Once bitten: a calm stretch of a bursty sender does not make the next burst a hole.
+            self._jitter = measured if self._jitter is None else max(measured, 0.8 * self._jitter)
             self._filled = 0

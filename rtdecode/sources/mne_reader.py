@@ -59,6 +59,8 @@ class MneReader:
         self._raw, warned = _open(path, kind, header)
         if self._raw.n_times == 0:
             raise RecordingError(f"{path} holds no samples; expected a recording")
+        if kind == ".set":
+            _check_eeglab(path, self._raw)
         found = describe(_channels(self._raw, kind, header), declare, str(path))
         self._scales = found.scales
         sfreq = float(self._raw.info["sfreq"])
@@ -198,9 +200,9 @@ def _annotations(raw: Any, path: Path, omitted: bool) -> list[tuple[float, float
     if omitted:
         import mne
 
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), mne.utils.use_log_level("error"):
             warnings.simplefilter("ignore")
-            found = mne.read_annotations(path, verbose="error")
+            found = mne.read_annotations(path)
         if found.orig_time is not None and raw.info["meas_date"] is not None:
             first += (raw.info["meas_date"] - found.orig_time).total_seconds()
         elif found.orig_time is None:
@@ -251,7 +253,7 @@ def _markers(
         if text == _SKIP or _BOUNDARY.match(text):
             continue
         if header is not None and header.onsets:
-            stamp = onset - header.onsets[0]  # EDF+ annotations are in real time, whatever the records skip
+            stamp = onset  # EDF+ annotations are in real time, whatever the records skip
         elif len(pieces) == 1 and pieces[0].start == 0:
             stamp = onset
         else:
@@ -283,4 +285,15 @@ def _check_brainvision(path: Path) -> None:
         raise RecordingError(
             f"{data} holds {size} bytes, expected {expected or f'a multiple of {frame}'}: the file was cut short; copy "
             "it again from where it was recorded"
+        )
+
+
+def _check_eeglab(path: Path, raw: Any) -> None:
+    """Data beside the header, in a .fdt file of float32, must be as many as the header says."""
+    data = Path(raw.filenames[0])
+    expected = 4 * raw.n_times * len(raw.ch_names)
+    if data.suffix.lower() == ".fdt" and data.stat().st_size != expected:
+        raise RecordingError(
+            f"{data} holds {data.stat().st_size} bytes, expected {expected} as {path.name} says: the file was cut short; "
+            "copy it again from where it was recorded"
         )

@@ -1,0 +1,117 @@
+"""An LSL sender in a process of its own, that does as it is told: a line of JSON in, a line out.
+
+Run as ``python lsl_outlet.py SPEC`` (JSON); `Outlet` is the other end, in the test.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+
+class Outlet:
+    """A sender process, under the hand of a test."""
+
+    def __init__(self, config: Path, **spec: Any) -> None:
+        self.spec = {"name": f"s-{uuid.uuid4().hex[:8]}", "type": "EEG", "sfreq": 100.0, "format": "float32", **spec}
+        self.spec.setdefault("source_id", self.spec["name"])
+        self._config = config
+        self.process = self._start()
+
+    @property
+    def name(self) -> str:
+        return str(self.spec["name"])
+
+    def _start(self) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, __file__, json.dumps(self.spec)],
+            env={**os.environ, "LSLAPICFG": str(self._config)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        return process
+
+    def tell(self, **command: Any) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(command) + "\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "done\n"
+
+    def push(self, values: np.ndarray[Any, Any], stamps: np.ndarray[Any, Any] | Sequence[float]) -> None:
+        self.tell(values=values.tolist(), stamps=list(stamps))
+
+    def mark(self, *markers: tuple[Any, float]) -> None:
+        self.tell(markers=markers)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self._reap()
+
+    def restart(self, **changes: Any) -> None:
+        self.spec |= changes
+        self.process = self._start()
+
+    def quit(self) -> None:
+        if self.process.poll() is None:
+            assert self.process.stdin is not None
+            self.process.stdin.close()
+        self._reap()
+
+    def _reap(self) -> None:
+        self.process.wait(timeout=20)
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            if not pipe.closed:
+                pipe.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.quit()
+
+
+def main() -> None:
+    import pylsl
+
+    spec = json.loads(sys.argv[1])
+    channels = spec.get("channels", [["A", "EEG", "uV"], ["B", "EEG", "uV"]])
+    info = pylsl.StreamInfo(spec["name"], spec["type"], len(channels), spec["sfreq"], spec["format"], spec["source_id"])
+    if spec.get("described", True):
+        listed = info.desc().append_child("channels")
+        for label, kind, unit in channels:
+            one = listed.append_child("channel")
+            for key, value in (("label", label), ("type", kind), ("unit", unit)):
+                if value:
+                    one.append_child_value(key, value)
+    outlet = pylsl.StreamOutlet(info)
+    marker_outlet = None
+    if "markers" in spec:
+        form = spec.get("marker_format", "string")
+        marker_outlet = pylsl.StreamOutlet(pylsl.StreamInfo(spec["markers"], "Markers", 1, 0, form, spec["markers"]))
+    print("up", flush=True)
+    for line in sys.stdin:
+        command = json.loads(line)
+        if "values" in command:
+            outlet.push_chunk(np.array(command["values"]), command["stamps"])
+        for value, stamp in command.get("markers", ()):
+            assert marker_outlet is not None
+            marker_outlet.push_sample([value], stamp)
+        print("done", flush=True)
+
+
+if __name__ == "__main__":
+    main()
