@@ -1,6 +1,7 @@
 """``rtdecode demo``: the whole way through, with a simulated subject."""
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -29,6 +30,9 @@ FIRST_WINDOW_TIMEOUT_S = 12.0
 #: Seconds after the session in which everything must have been published.
 END_TIMEOUT_S = 15.0
 
+#: Signals that end the demo with its summary: asked to end, and the terminal was closed.
+_ENDINGS = [signal.SIGTERM, *([signal.SIGHUP] if sys.platform != "win32" else [])]
+
 
 class _NotThereError(Exception):
     """LSL gave nothing; the message says why."""
@@ -56,6 +60,8 @@ def demo(
         raise ConfigError(
             f"there is no bundle at {bundle}; make it with: python -m rtdecode_models.demo --out {bundle}"
         )
+    for number in _ENDINGS:  # as Ctrl-C: the processes must not outlive us
+        signal.signal(number, signal.default_int_handler)
     chosen = time.time_ns() % 1000 if seed is None else seed
     show = Show(bundle, chosen, seconds, budget_ms, Console(stderr=as_json, highlight=False))
     if transport == "auto":
@@ -114,15 +120,13 @@ class Show:
             described = self._described(stage, subscriber)
             tally = Tally(max(1, len(described.items)), self._budget_ms)
             scene = self._scene(described, transport, why_local)
-            try:
-                stage.go()
-                self._began = time.monotonic()
-                with self._shown(scene, tally):
+            stage.go()
+            self._began = time.monotonic()
+            with self._shown(scene, tally):
+                try:
                     self._follow(stage, subscriber, scene, tally)
-                    stage.stop()
-                    self._rest(stage, subscriber, scene, tally)
-            except KeyboardInterrupt:
-                interrupted = True
+                except KeyboardInterrupt:
+                    interrupted = True
                 stage.stop()
                 self._rest(stage, subscriber, scene, tally)
             fault = stage.fault
@@ -159,9 +163,9 @@ class Show:
         return _NotThereError(why) if stage.transport == "lsl" else ProcessError(why)
 
     def _follow(self, stage: Stage, subscriber: Subscriber, scene: Scene, tally: Tally) -> None:
-        """Show what comes until the daemon has ended with its source, or the time is up."""
+        """Show what comes until everything shown has its window, or the daemon has ended, or the time is up."""
         deadline = self._began + self._seconds + END_TIMEOUT_S
-        while not stage.ended and time.monotonic() < deadline:
+        while tally.windows < stage.stimuli and not stage.ended and time.monotonic() < deadline:
             self._take(subscriber, 0.1, scene, tally)
             if not tally.windows and time.monotonic() > self._began + FIRST_WINDOW_TIMEOUT_S:
                 raise self._gone(stage, stage.fault or f"no window came within {FIRST_WINDOW_TIMEOUT_S:g} s")

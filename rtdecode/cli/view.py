@@ -114,6 +114,13 @@ def _trial_panel(scene: Scene, tally: Tally) -> RenderableType:
     table.add_column(width=20, no_wrap=True)
     table.add_column(ratio=1)
     table.add_column(width=6, justify="right")
+    table.add_row(
+        Text("shown", style="bold"),
+        "",
+        Text("decoded", style="bold"),
+        Text("cosine to each thing's embedding", style="dim"),
+        "",
+    )
     latest = next((trial for trial in reversed(tally.trials) if trial.names), None)
     if latest is None:
         table.add_row(Text("waiting for the first window", style="dim"), "", "", "", "")
@@ -121,12 +128,7 @@ def _trial_panel(scene: Scene, tally: Tally) -> RenderableType:
         table.add_row(*_answer_row(scene, latest, at) if latest else ("",) * 5)
     table.add_row("", "", "", "", "")
     before = _history(scene, tally, WIDTH - 8)
-    return Panel(
-        Group(table, before),
-        title="[bold]shown[/]              [bold]decoded[/] [dim](cosine to each thing's embedding)[/]",
-        title_align="left",
-        border_style="dim",
-    )
+    return Panel(Group(table, before), border_style="dim")
 
 
 def _answer_row(scene: Scene, trial: Trial, at: int) -> tuple[RenderableType, ...]:

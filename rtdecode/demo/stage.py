@@ -22,6 +22,9 @@ Transport = Literal["lsl", "local"]
 #: Name of the demo's pipeline.
 PIPELINE = "demo"
 
+#: Seconds for a process to end when asked: with results to publish, and before it began.
+_END_S, _END_BEFORE_S = 15.0, 2.0
+
 #: Longest path of a Unix socket that every system takes, less the names of the sockets.
 _LONGEST_FOLDER = 70
 
@@ -44,7 +47,7 @@ budget_ms = {budget_ms}
 _LSL_SOURCE = """\
 kind = "lsl"
 name = {name}
-timeout_s = 8.0
+timeout_s = 15.0
 end_when_lost = true
 markers = [{{ name = {markers} }}]"""
 
@@ -87,6 +90,8 @@ class Stage:
     ----------
     endpoint : str
         Where results are published.
+    stimuli : int
+        How many things will be shown.
     """
 
     def __init__(self, transport: Transport, bundle: Path, seed: int, seconds: float, budget_ms: float) -> None:
@@ -94,7 +99,9 @@ class Stage:
         self._folder = _private_folder()
         self._name = f"rtdecode-demo-{secrets.token_hex(4)}"
         self._seed = seed
-        self._seconds = Session(Subject(), seed).whole(seconds)
+        session = Session(Subject(), seed)
+        self._seconds = session.whole(seconds)
+        self.stimuli = len(session.stimuli(0, round(self._seconds * session.sfreq)))
         unix = sys.platform == "linux"
         self.endpoint = f"ipc://{self._folder / 'results'}" if unix else f"tcp://127.0.0.1:{_free_port()}"
         text = _CONFIG.format(
@@ -112,6 +119,7 @@ class Stage:
             api = self._folder / "lsl_api.cfg"
             api.write_text(_LSL_API.format(session=self._name), encoding="utf-8")
             self._environment["LSLAPICFG"] = str(api)
+        self._begun = False
         self._daemon: subprocess.Popen[bytes] | None = None
         self._sender: subprocess.Popen[bytes] | None = None
 
@@ -142,6 +150,7 @@ class Stage:
 
     def go(self) -> None:
         """Let the sender begin: the decoder is ready."""
+        self._begun = True
         if self._sender is not None and (pipe := self._sender.stdin) is not None:
             _write(pipe, b"go\n")
 
@@ -178,9 +187,10 @@ class Stage:
             if process is None:
                 continue
             try:
-                process.wait(15.0 if process is self._daemon else 3.0)
+                # before it began there is nothing to publish, so nothing to wait for
+                process.wait(_END_S if self._begun else _END_BEFORE_S)
             except subprocess.TimeoutExpired:
-                process.kill()
+                _kill(process)
                 process.wait()
             if process.stdin is not None:
                 process.stdin.close()
@@ -194,6 +204,14 @@ class Stage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process that does not end, and its children, which share its session."""
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _write(pipe: IO[bytes], line: bytes) -> None:
