@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: Rooms from left to right: each imports only from those before it (and from itself).
 ROOMS = (
-    "errors", "signal", "hostclock", "sources", "stream", "encode", "heads", "decoder", "score", "replay", "wire",
+    "errors", "signal", "hostclock", "sources", "stream", "encode", "heads", "decoder", "score", "offline", "wire",
     "config", "daemon", "demo", "cli",
 )  # fmt: skip
 
@@ -83,3 +83,13 @@ def test_a_running_daemon_has_no_torch_no_mne_no_matplotlib_no_qt() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_public_names_are_there_and_no_others() -> None:
+    import rtdecode
+
+    assert rtdecode.__all__ == sorted(rtdecode._HOME)
+    for name in rtdecode.__all__:
+        assert getattr(rtdecode, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = rtdecode.nothing

@@ -140,7 +140,7 @@ def _run(settings: _Settings, speed: float, out: Path | None, hop: float | None,
     from rtdecode.encode.bundle import Bundle
     from rtdecode.encode.engines import make_engine
     from rtdecode.encode.golden import check_golden
-    from rtdecode.replay import replay as play
+    from rtdecode.offline import replay as play
     from rtdecode.score import Score
     from rtdecode.wire.payload import to_json
     from rtdecode.wire.results import ResultWriter
