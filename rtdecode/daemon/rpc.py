@@ -176,7 +176,8 @@ class Client:
                 )
             # What made it readable may turn out to be the answer to an older question, which libzmq drops.
             with contextlib.suppress(zmq.Again):
-                return self._socket.recv_multipart(zmq.NOBLOCK)
+                frames: list[bytes] = self._socket.recv_multipart(zmq.NOBLOCK)
+                return frames
 
 
 def bind(socket: "zmq.Socket[Any]", endpoint: str) -> None:

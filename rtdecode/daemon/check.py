@@ -1,0 +1,112 @@
+"""Everything that can be known to be wrong with a session before it is started."""
+
+import importlib.util
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import zmq
+
+from rtdecode.config import Config, InvalidConfigError, PipelineConfig, Problem, RecordingConfig, SimulatedConfig, load
+from rtdecode.daemon.endpoints import endpoints
+from rtdecode.daemon.rpc import bind
+from rtdecode.daemon.sources import make_source
+from rtdecode.encode.bundle import Bundle
+from rtdecode.encode.providers import find_provider
+from rtdecode.errors import RtdecodeError
+from rtdecode.stream.window import WindowSpec
+
+
+def check(path: Path) -> list[Problem]:
+    """Every problem of a configuration and of what it names; empty where a session can be started.
+
+    Looked at: the file, the source (a recording's existence, a simulation's settings), each bundle (files, hashes,
+    consistency), its windows, its provider, and whether the endpoints are free. Not looked at: what only a start shows,
+    that is the stream's channels, and the golden windows (``rtdecode bundle verify`` runs them).
+    """
+    try:
+        config = load(path)
+    except InvalidConfigError as error:
+        return error.problems
+    problems = [*_source(config)]
+    for name, pipeline in config.pipelines.items():
+        problems += _pipeline(f"pipelines.{name}", pipeline)
+    if not config.pipelines:
+        problems.append(Problem("pipelines", "there is none; expected at least one [pipelines.NAME]"))
+    return [*problems, *_endpoints(config)]
+
+
+def _source(config: Config) -> Iterator[Problem]:
+    source = config.source
+    if isinstance(source, RecordingConfig):
+        if not source.path.is_file():
+            yield Problem("source.path", f"{source.path} does not exist or is no file")
+        elif importlib.util.find_spec("mne") is None and source.path.suffix.lower() not in (".xdf", ".xdfz"):
+            yield Problem("source.path", "reading it needs MNE; pip install rtdecode[files]")
+    if isinstance(source, SimulatedConfig):
+        try:
+            make_source(source)
+        except RtdecodeError as error:
+            yield Problem("source", str(error))
+
+
+def _pipeline(place: str, pipeline: PipelineConfig) -> Iterator[Problem]:
+    try:
+        bundle = Bundle.open(pipeline.bundle)
+    except RtdecodeError as error:
+        yield Problem(f"{place}.bundle", str(error))
+    else:
+        yield from _windows(place, pipeline, bundle)
+    yield from _provider(f"{place}.provider", pipeline)
+
+
+def _windows(place: str, pipeline: PipelineConfig, bundle: Bundle) -> Iterator[Problem]:
+    """Windows given here must be as long as the bundle's own: its encoder takes no others."""
+    sfreq = bundle.conditioner().sfreq
+    expected = bundle.manifest.windows[0].n_samples(sfreq)
+    for n, window in enumerate(pipeline.window_specs()):
+        found = window.n_samples(sfreq)
+        if found != expected:
+            seconds = float(Fraction(expected) / Fraction(sfreq))
+            yield Problem(
+                f"{place}.windows[{n}]",
+                f"{_length(window):g} s are {found} samples at {sfreq:g} Hz; expected {expected} ({seconds:g} s), "
+                "which is what the bundle's encoder takes",
+            )
+
+
+def _length(window: WindowSpec) -> float:
+    return window.length if hasattr(window, "length") else window.tmax - window.tmin
+
+
+def _provider(place: str, pipeline: PipelineConfig) -> Iterator[Problem]:
+    provider = find_provider(pipeline.provider)
+    install = f'pip install "rtdecode[{provider.extra}]"'
+    if provider.name == "openvino":
+        if importlib.util.find_spec("openvino") is None:
+            yield Problem(place, f"OpenVINO is not installed; {install}")
+        return
+    if importlib.util.find_spec("onnxruntime") is None:
+        yield Problem(place, f"no inference runtime is installed; {install}")
+        return
+    import onnxruntime
+
+    if provider.runtime_name not in onnxruntime.get_available_providers() and pipeline.fallback == "forbid":
+        yield Problem(place, f"this onnxruntime has no {provider.name}; {install}")
+
+
+def _endpoints(config: Config) -> Iterator[Problem]:
+    """Bind each address once, and let go of it."""
+    found = endpoints(config)
+    places = {f"pipelines.{name}.publish": pipeline.publish for name, pipeline in config.pipelines.items()}
+    own = found.all if found.samples.startswith("tcp://") or found.folder.is_dir() else ()
+    with zmq.Context() as context:
+        for place, endpoint in [*places.items(), *(("bus", one) for one in own)]:
+            socket = context.socket(zmq.PUB)
+            socket.setsockopt(zmq.LINGER, 0)
+            try:
+                bind(socket, endpoint.removesuffix(":0") + ":*" if endpoint.endswith(":0") else endpoint)
+            except RtdecodeError as error:
+                yield Problem(place, str(error))
+            else:
+                socket.close()
