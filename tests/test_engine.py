@@ -278,8 +278,13 @@ def available() -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["tensorrt", "cuda", "openvino"])
-def test_a_provider_that_cannot_be_had_is_never_replaced_in_silence(name: str) -> None:
-    """Whether this onnxruntime lacks the provider, or has it and finds no GPU: it runs there, or it raises."""
+def test_a_provider_that_cannot_be_had_is_never_replaced_in_silence(
+    name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whether this onnxruntime lacks the provider, or has it and finds no GPU: it runs there, or it raises.
+
+    Nothing goes to standard output, which may be a program's.
+    """
     try:
         engine = OnnxEngine(bundles.linear(WEIGHTS), provider=name)
     except ProviderError as error:
@@ -288,6 +293,7 @@ def test_a_provider_that_cannot_be_had_is_never_replaced_in_silence(name: str) -
         assert engine.info.provider == name
         engine.close()
         return
+    assert capfd.readouterr().out == ""
     assert f'"{name}" cannot be used' in refused
     assert f"rtdecode[{PROVIDERS[name].extra}]" in refused
 

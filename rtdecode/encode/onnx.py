@@ -1,5 +1,7 @@
 """The whole-window engine on onnxruntime, which runs on the provider that was asked for or not at all."""
 
+import contextlib
+import io
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal
@@ -130,7 +132,10 @@ def _make_session(
     threads: int,
     spinning: bool,
 ) -> Any:
+    """A session on the provider; on the CPU instead only where the fallback is allowed."""
     cpu = PROVIDERS["cpu"]
+    if provider is cpu:
+        return _create(runtime, onnx, cpu, options, threads, spinning, strict=False)
     if provider.runtime_name not in runtime.get_available_providers():
         why = (
             "it runs in an engine of its own, not in onnxruntime (make_engine picks it)"
@@ -140,23 +145,33 @@ def _make_session(
         if fallback == "forbid":
             raise not_available(provider, why)
         return _create(runtime, onnx, cpu, {}, threads, spinning, strict=False)
-    if provider.name in {"cuda", "tensorrt"} and hasattr(runtime, "preload_dlls"):
-        # The CUDA libraries of pip's packages lie where the loader does not look.
-        runtime.preload_dlls()
-    strict = fallback == "forbid" and provider is not cpu
+    said = _preload(runtime)
+    strict = fallback == "forbid"
     try:
         session = _create(runtime, onnx, provider, options, threads, spinning, strict=strict)
     except BundleError as error:
-        if not strict:
-            raise
-        # Refused since some node would run on the CPU, or damaged? The CPU alone can tell.
-        _create(runtime, onnx, cpu, {}, threads, spinning, strict=False)
-        raise not_available(
-            provider, f"onnxruntime would not run all of the model on it ({error.__cause__})"
-        ) from error
+        # Is it the provider, or the file? The CPU can tell: where it does not load the file either, this raises.
+        session = _create(runtime, onnx, cpu, {}, threads, spinning, strict=False)
+        if strict:
+            raise not_available(
+                provider, f"onnxruntime does not run the model on it: {error.__cause__}{said}"
+            ) from error
     if strict and (found := _in_use(session)) != provider.name:
-        raise not_available(provider, f"onnxruntime could not load it and would have run on {found} instead")
+        raise not_available(provider, f"onnxruntime would have run the model on {found} instead{said}")
     return session
+
+
+def _preload(runtime: Any) -> str:
+    """Load the CUDA libraries of pip's packages, which lie where the loader does not look; say what did not load.
+
+    onnxruntime prints that on standard output, where a program may be reading.
+    """
+    said = io.StringIO()
+    if hasattr(runtime, "preload_dlls"):
+        with contextlib.redirect_stdout(said):
+            runtime.preload_dlls()
+    lines = [line for line in said.getvalue().splitlines() if line.startswith("Failed to load")]
+    return "".join(f" ({line})" for line in lines)
 
 
 def _create(
@@ -175,13 +190,16 @@ def _create(
     settings.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
     settings.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
     settings.use_deterministic_compute = True
-    settings.log_severity_level = 3
+    settings.log_severity_level = 4 if strict else 3
     for pool in ("intra", "inter"):
         settings.add_session_config_entry(f"session.{pool}_op.allow_spinning", str(int(spinning)))
     if strict:
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        return runtime.InferenceSession(onnx, settings, providers=[(provider.runtime_name, dict(options))])
+        # enable_fallback=False: without it, the Python layer retries on the CPU by itself, whatever the settings say.
+        return runtime.InferenceSession(
+            onnx, settings, providers=[(provider.runtime_name, dict(options))], enable_fallback=False
+        )
     except Exception as error:
         # onnxruntime's exceptions share no base class of its own.
         raise BundleError(f"onnxruntime {runtime.__version__} does not load the ONNX file: {error}") from error
