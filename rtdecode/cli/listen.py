@@ -45,6 +45,9 @@ def listen(
         float | None,
         typer.Option(min=0.0, help="End after so many seconds without a message (exit code 7 if none came at all)."),
     ] = None,
+    until_end: Annotated[
+        bool, typer.Option("--until-end", help="End when a pipeline says that its stream has ended.")
+    ] = False,
     arrays: Annotated[bool, typer.Option(help="JSON: with the arrays, or with their dtype and shape alone.")] = True,
 ) -> None:
     """Show the results of a running daemon as they come.
@@ -55,7 +58,7 @@ def listen(
     """
     with Subscriber(endpoint, topic or [""]) as subscriber:
         try:
-            _follow(subscriber, form, count=count, timeout=timeout, with_arrays=arrays)
+            _follow(subscriber, form, count=count, timeout=timeout, until_end=until_end, with_arrays=arrays)
         except KeyboardInterrupt:
             pass
         except BrokenPipeError:  # whoever read us has had enough; Python's own flush at exit must not fail over it
@@ -66,9 +69,15 @@ def listen(
 
 
 def _follow(
-    subscriber: Subscriber, form: Format, *, count: int | None, timeout: float | None, with_arrays: bool
+    subscriber: Subscriber,
+    form: Format,
+    *,
+    count: int | None,
+    timeout: float | None,
+    until_end: bool,
+    with_arrays: bool,
 ) -> None:
-    """Print messages until `count` windows are out or nothing came for `timeout` seconds."""
+    """Print messages until `count` windows are out, the stream has ended, or nothing came for `timeout` seconds."""
     windows, heard = 0, False
     connection = _Connection(subscriber)
     since = time.monotonic()
@@ -79,6 +88,9 @@ def _follow(
             heard, since = True, time.monotonic()
             _show(received, form, with_arrays)
             windows += isinstance(received.message, Window)
+            # A retained event tells of an end before our time; another session may be about to begin.
+            if until_end and _says_end(received.message):
+                return
         elif timeout is not None and time.monotonic() - since >= timeout:
             if heard:
                 return
@@ -87,6 +99,10 @@ def _follow(
                 f"no message from {subscriber.endpoint} within {timeout:g} s: {there}; is the endpoint the one that "
                 "the configuration publishes on, and does --topic match?"
             )
+
+
+def _says_end(message: Message) -> bool:
+    return isinstance(message, Event) and message.event in ("end", "stop") and not message.retained
 
 
 class _Connection:
