@@ -1,8 +1,14 @@
 """Window steps, and the statistics that training fits."""
 
+import json
 import math
+import re
+import tomllib
 from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,7 +27,7 @@ from rtdecode.stream.fit import (
     robust_statistics,
     standard_statistics,
 )
-from rtdecode.stream.steps import Baseline, Clamp, Matrix, Scale, WindowScale, WindowStep
+from rtdecode.stream.steps import Baseline, Clamp, Conditioning, Matrix, Scale, StreamStep, WindowScale, WindowStep
 from rtdecode.stream.window import Locked
 
 Array = NDArray[np.float64]
@@ -286,3 +292,31 @@ def _flat() -> Array:
 def test_data_that_cannot_be_fitted_are_refused(fit: Callable[[Array], object], data: Array, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         fit(data)
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_documented_example_is_a_chain_that_runs() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "conditioning.md").read_text(encoding="utf-8")
+    (in_json,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    (in_toml,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    manifest = msgspec.convert(json.loads(in_json)["conditioning"], Conditioning)
+    recipe = msgspec.convert(tomllib.loads(in_toml)["conditioning"], Conditioning)
+    assert (*recipe.stream, manifest.stream[-1]) == manifest.stream
+    assert recipe.window == manifest.window
+    names = manifest.stream[0].channels  # type: ignore[union-attr]
+    conditioner = Conditioner(
+        manifest.stream, [Channel(n, "eeg", "V") for n in names], 1000.0, {"alignment.npy": np.eye(7)}
+    )
+    assert conditioner.passband == (8.0, 30.0)
+    assert f"{conditioner.group_delay:.3f} s, of which" in page
+
+
+def test_every_step_has_its_place_on_the_page() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "conditioning.md").read_text(encoding="utf-8")
+    tags = [step.__struct_config__.tag for step in (*get_args(StreamStep), *get_args(WindowStep))]
+    assert re.findall(r"^### `(\w+)`$", page, re.MULTILINE) == tags
+    for step in (*get_args(StreamStep), *get_args(WindowStep)):
+        section = page.split(f"### `{step.__struct_config__.tag}`\n")[1].split("\n#")[0]
+        assert [key for key in step.__struct_fields__ if f"`{key}`" not in section] == []

@@ -97,9 +97,7 @@ def same_unit(where: str, channels: Sequence[Channel]) -> None:
 def load(where: str, arrays: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> Array:
     """Array `name`, which must have this shape and be finite; raise `BundleError` naming it otherwise."""
     if name not in arrays:
-        raise BundleError(
-            f"{where}: array {name!r} is not in the bundle; expected {name}.npy, float64, of shape {shape}"
-        )
+        raise BundleError(f"{where}: array {name!r} is not in the bundle; expected float64 of shape {shape}")
     array = np.ascontiguousarray(arrays[name], dtype=np.float64)
     if array.shape != shape:
         raise BundleError(f"{where}: array {name!r} has shape {array.shape}; expected {shape}")
