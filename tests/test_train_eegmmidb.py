@@ -41,6 +41,7 @@ def _through_the_bundle(recipe_name, data, folder):
     return trained, results, right
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.slow
 def test_subject_1_fists_against_feet(shared_data, tmp_path):
     """Trained on runs 6 and 10, five seeds in one bundle: at least 13 of the 15 trials of run 14."""
@@ -54,6 +55,7 @@ def test_subject_1_fists_against_feet(shared_data, tmp_path):
     assert trained.metrics["leave_one_run_out"]["trials"] == 30
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.slow
 def test_subject_15_goes_the_same_way(shared_data, tmp_path):
     """Trained on one run, tested on another, whatever it gives: what training measured, the bundle decodes."""

@@ -108,6 +108,8 @@ def _call(source: str, place: str, name: str) -> dict[str, Any]:
 
 def _table(report: "ExportReport") -> Table:
     table = Table(title=report.bundle, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     table.add_row("bundle id", report.bundle_id)
     table.add_row("parameters", f"{report.parameters:,}")
     table.add_row("ONNX", f"{report.onnx_bytes:,} bytes, opset {report.opset}, {sum(report.operators.values())} nodes")

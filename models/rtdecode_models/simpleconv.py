@@ -61,17 +61,16 @@ class EEGSimpleConv(nn.Module):
     def __init__(self, config: SimpleConvConfig) -> None:
         super().__init__()
         self.config = config
-        padding = config.kernel // 2
         self.stem = nn.Sequential(
-            nn.Conv1d(config.n_channels, config.width, config.kernel, padding=padding, bias=False),
-            nn.BatchNorm1d(config.width),
+            _convolution(config.n_channels, config.width, config.kernel),
+            nn.BatchNorm2d(config.width),
             nn.ReLU(),
         )
         blocks: list[nn.Module] = []
         width = config.width
         for index in range(config.n_blocks):
             wider = width if index == 0 else int(GROWTH * width)
-            blocks.append(_block(width, wider, config.kernel, padding))
+            blocks.append(_block(width, wider, config.kernel))
             width = wider
         self.blocks = nn.Sequential(*blocks)
         self.dropout = nn.Dropout(config.dropout)
@@ -79,19 +78,27 @@ class EEGSimpleConv(nn.Module):
 
     def forward(self, window: Tensor) -> Tensor:
         """Logits (batch, classes) of conditioned windows (batch, time, channels)."""
-        features = self.blocks(self.stem(window.transpose(1, 2)))
-        logits: Tensor = self.classifier(self.dropout(features.mean(dim=-1)))
+        features = self.blocks(self.stem(window.transpose(1, 2).unsqueeze(2)))
+        logits: Tensor = self.classifier(self.dropout(features.mean(dim=(2, 3))))
         return logits
 
 
-def _block(width: int, wider: int, kernel: int, padding: int) -> nn.Sequential:
+def _convolution(width: int, wider: int, kernel: int) -> nn.Conv2d:
+    """A convolution over time, written as one over images of one row.
+
+    The numbers are the same, but onnxruntime's fast blocked convolutions are for images only: a quarter less time.
+    """
+    return nn.Conv2d(width, wider, (1, kernel), padding=(0, kernel // 2), bias=False)
+
+
+def _block(width: int, wider: int, kernel: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv1d(width, wider, kernel, padding=padding, bias=False),
-        nn.BatchNorm1d(wider),
-        nn.MaxPool1d(2),
+        _convolution(width, wider, kernel),
+        nn.BatchNorm2d(wider),
+        nn.MaxPool2d((1, 2)),
         nn.ReLU(),
-        nn.Conv1d(wider, wider, kernel, padding=padding, bias=False),
-        nn.BatchNorm1d(wider),
+        _convolution(wider, wider, kernel),
+        nn.BatchNorm2d(wider),
         nn.ReLU(),
     )
 
