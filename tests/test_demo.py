@@ -6,7 +6,9 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,8 @@ from rtdecode.encode.bundle import Bundle
 from rtdecode.encode.engines import make_engine
 from rtdecode.encode.golden import check_golden
 from rtdecode.encode.manifest import RetrieveHead
-from rtdecode.replay import replay
+from rtdecode.errors import ProcessError
+from rtdecode.offline import replay
 from rtdecode.score import Score
 from rtdecode.sources.concepts import embeddings, gallery, unseen
 from rtdecode.sources.forward import Session, Subject
@@ -205,10 +208,10 @@ def test_windows_are_accounted_for_only_if_the_daemon_counted_the_same(tally: Ta
 
 
 def test_the_interval_is_wilsons() -> None:
-    """Against the closed form's roots: |p - share| = z sqrt(p (1 - p) / n)."""
+    """Against the equation that it solves: (p - share)^2 = z^2 p (1 - p) / n."""
     for hits, total in ((0, 10), (3, 10), (10, 10), (50, 160)):
         for p in wilson(hits, total):
-            assert abs(p - hits / total) == pytest.approx(1.959964 * np.sqrt(p * (1 - p) / total), abs=1e-9)
+            assert (p - hits / total) ** 2 == pytest.approx(1.959964**2 * p * (1 - p) / total, abs=1e-12)
     assert wilson(0, 0) == (0.0, 1.0)
 
 
@@ -289,27 +292,63 @@ def check_summary(line: str, transport: tuple[str, ...]) -> dict[str, Any]:
     return summary
 
 
-@pytest.mark.parametrize("transport", ["auto", "local"])
-def test_the_demo_ends_with_a_valid_summary_and_leaves_nothing_behind(transport: str, tmp_path: Path) -> None:
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A temporary folder whose path leaves room for sockets."""
+    with tempfile.TemporaryDirectory(prefix="d") as folder:
+        yield Path(folder)
+
+
+def without_lsl(folder: Path) -> dict[str, str]:
+    """An environment in which pylsl cannot be imported, as where it is not installed."""
+    (folder / "sitecustomize.py").write_text("import sys\nsys.modules['pylsl'] = None\n")
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lsl", [True, False], ids=["with LSL", "without LSL"])
+def test_the_demo_ends_with_a_valid_summary_and_leaves_nothing_behind(
+    lsl: bool, short_folder: Path, tmp_path: Path
+) -> None:
+    environment = dict(os.environ) if lsl else without_lsl(tmp_path)
     done = subprocess.run(
-        command("--seconds", "6", "--json", "--seed", "1", "--transport", transport),
-        env=os.environ | {"TMPDIR": str(tmp_path)} if len(str(tmp_path)) < 60 else None,
+        command("--seconds", "8", "--json", "--seed", "1"),
+        env=environment | {"TMPDIR": str(short_folder)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=150,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1
-    summary = check_summary(done.stdout, ("lsl", "local") if transport == "auto" else ("local",))
-    # a session of 6 s shows four or five things, and the same ones each time, over either transport
-    assert summary["windows"] == len(Session(Subject(), 1).stimuli(0, round(250 * Session(Subject(), 1).whole(6.0))))
+    summary = check_summary(done.stdout, ("lsl", "local") if lsl else ("local",))
+    # the same things are shown each time, over either transport
+    session = Session(Subject(), 1)
+    assert summary["windows"] == len(session.stimuli(0, round(250 * session.whole(8.0)))) >= 5
     assert summary["statuses"]["gap"] == summary["statuses"]["failed"] == 0
+    assert summary["top5"] > 0.2
     assert "SIMULATED" in done.stderr
+    assert ("not over LSL" in done.stderr) == (summary["transport"] == "local")
     assert "\x1b" not in done.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert list(short_folder.iterdir()) == []
 
 
+def test_lsl_that_was_asked_for_and_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
+    done = subprocess.run(
+        command("--transport", "lsl"),
+        env=without_lsl(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == ProcessError.exit_code
+    assert "pylsl" in done.stderr
+    assert "--transport local" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
 def test_ctrl_c_ends_it_with_the_summary_and_no_process_stays() -> None:
     process = subprocess.Popen(
         command("--seconds", "120", "--json", "--transport", "local"),

@@ -64,13 +64,12 @@ def demo(
         signal.signal(number, signal.default_int_handler)
     chosen = time.time_ns() % 1000 if seed is None else seed
     show = Show(bundle, chosen, seconds, budget_ms, Console(stderr=as_json, highlight=False))
-    if transport == "auto":
-        try:
-            played = show.play("lsl", "")
-        except _NotThereError as error:
-            played = show.play("local", str(error))
-    else:
-        played = show.play(transport, "asked for" if transport == "local" else "")
+    try:
+        played = show.play("local" if transport == "local" else "lsl", "asked for" if transport == "local" else "")
+    except _NotThereError as error:
+        if transport == "lsl":
+            raise ProcessError(f"the demo does not work over LSL here: {error}; try --transport local") from None
+        played = show.play("local", str(error))
     if as_json:
         typer.echo(json.dumps(played))
     if not played["accounted"]:

@@ -114,7 +114,8 @@ class Stage:
         )
         self._config = self._folder / "demo.toml"
         self._config.write_text(text, encoding="utf-8")
-        self._environment = os.environ | ONE_THREAD
+        # onnxruntime's wheels report their use to their maker unless they are told not to
+        self._environment = os.environ | ONE_THREAD | {"ORT_DISABLE_TELEMETRY": "1"}
         if transport == "lsl":
             api = self._folder / "lsl_api.cfg"
             api.write_text(_LSL_API.format(session=self._name), encoding="utf-8")
