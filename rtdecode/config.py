@@ -368,14 +368,14 @@ def parse(text: str, path: Path) -> Config:
         line = int(at[1]) if at else None
         raise InvalidConfigError(path, [Problem("", f"is no TOML: {error}", line)]) from None
     lines = _key_lines(text)
-    problems = [_with_line(problem, lines) for problem in _name_problems(data)]
+    problems = [
+        _with_line(problem, lines) for problem in (*_name_problems(data), *_endpoint_problems(data, path.parent))
+    ]
     config: Config | None = None
     try:
         config = _resolved(Config.model_validate(data), path)
     except ValidationError as error:
         problems += [_with_line(_problem(detail), lines) for detail in error.errors()]
-    else:
-        problems += [_with_line(problem, lines) for problem in _endpoint_problems(config)]
     if problems or config is None:
         raise InvalidConfigError(path, sorted(problems, key=lambda problem: problem.line or 0))
     return config
@@ -395,10 +395,15 @@ def _resolved(config: Config, path: Path) -> Config:
 
 
 def _resolved_pipeline(pipeline: PipelineConfig, folder: Path) -> PipelineConfig:
-    publish = pipeline.publish
-    if publish.startswith("ipc://"):
-        publish = f"ipc://{folder / publish.removeprefix('ipc://')}"
-    return pipeline.model_copy(update={"bundle": folder / pipeline.bundle, "publish": publish})
+    return pipeline.model_copy(
+        update={"bundle": folder / pipeline.bundle, "publish": _absolute(pipeline.publish, folder)}
+    )
+
+
+def _absolute(endpoint: str, folder: Path) -> str:
+    """`endpoint` with an absolute path, where it has one."""
+    path = endpoint.removeprefix("ipc://")
+    return f"ipc://{folder / path}" if endpoint.startswith("ipc://") and path[:1] not in ("", "@") else endpoint
 
 
 # --- problems ---------------------------------------------------------------------------------------------------------
@@ -416,20 +421,24 @@ def _name_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
             )
 
 
-def _endpoint_problems(config: Config) -> Iterator[Problem]:
+def _endpoint_problems(data: Mapping[str, Any], folder: Path) -> Iterator[Problem]:
+    """From the raw file, so that what else is wrong hides nothing."""
+    pipelines = data.get("pipelines")
     seen: dict[str, str] = {}
-    for name, pipeline in config.pipelines.items():
+    for name, pipeline in pipelines.items() if isinstance(pipelines, dict) else ():
+        publish = pipeline.get("publish") if isinstance(pipeline, dict) else None
+        if not isinstance(publish, str):
+            continue
         place = f"pipelines.{name}.publish"
+        endpoint = _absolute(publish, folder)
         try:
-            check_endpoint(pipeline.publish, bind=True)
+            check_endpoint(endpoint, bind=True)
         except ConfigError as error:
             yield Problem(place, str(error))
             continue
-        first = seen.setdefault(pipeline.publish, name)
-        if first != name and not pipeline.publish.endswith((":0", ":*")):
-            yield Problem(
-                place, f"{pipeline.publish} is where pipeline {first!r} publishes; expected an endpoint of its own"
-            )
+        first = seen.setdefault(endpoint, name)
+        if first != name and not endpoint.endswith((":0", ":*")):
+            yield Problem(place, f"{endpoint} is where pipeline {first!r} publishes; expected an endpoint of its own")
 
 
 #: Parts that pydantic puts into an error's place for the members of a union; they are no keys of the file.
