@@ -106,7 +106,7 @@ def live_and_replay(
     config = tmp_path / "session.toml"
     config.write_text(
         f'[session]\nname = "e2e"\n'
-        f'[source]\nkind = "lsl"\nname = "e2e"\ntimeout_s = 60\nmarkers = [{{ name = "cues" }}]\n'
+        f'[source]\nkind = "lsl"\nname = "e2e"\ntimeout_s = 60\nend_when_lost = true\nmarkers = [{{ name = "cues" }}]\n'
         f'[bus]\ndir = "{tmp_path}/bus"\n'
         f'[pipelines.p]\nbundle = "{bundle}"\npublish = "tcp://127.0.0.1:{port}"\n'
     )
