@@ -81,6 +81,17 @@ def test_stimuli_are_the_same_whatever_stretch_is_asked_for() -> None:
     assert gaps.max() <= 1.21
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 50), st.floats(4.0, 60.0))
+def test_a_whole_length_cuts_no_response_off_and_loses_no_more_than_one(seed: int, seconds: float) -> None:
+    session = Session(Subject(0), seed)
+    whole = session.whole(seconds)
+    n, reach = round(whole * 250), round(Subject.DURATION * 250)
+    assert whole <= seconds + 0.002
+    assert whole > seconds - Subject.DURATION - 0.01
+    assert all(stimulus.index + reach <= n + 2 for stimulus in session.stimuli(0, n))
+
+
 def test_every_concept_is_shown_once_before_any_is_shown_twice() -> None:
     session = Session(Subject(0), 8)
     n = len(session.shown)
