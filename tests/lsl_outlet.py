@@ -102,7 +102,8 @@ def main() -> None:
     if "markers" in spec:
         form = spec.get("marker_format", "string")
         marker_outlet = pylsl.StreamOutlet(pylsl.StreamInfo(spec["markers"], "Markers", 1, 0, form, spec["markers"]))
-    print("up", flush=True)
+    sys.stdout.write("up\n")
+    sys.stdout.flush()
     for line in sys.stdin:
         command = json.loads(line)
         if "values" in command:
@@ -110,7 +111,8 @@ def main() -> None:
         for value, stamp in command.get("markers", ()):
             assert marker_outlet is not None
             marker_outlet.push_sample([value], stamp)
-        print("done", flush=True)
+        sys.stdout.write("done\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

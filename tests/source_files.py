@@ -131,7 +131,8 @@ def write_brainvision(
     lines = [f"Ch{k + 1}=E{k + 1},,{STEP_UV},µV" for k in range(n_channels)]
     (folder / "a.vhdr").write_text(
         "Brain Vision Data Exchange Header File Version 1.0\n[Common Infos]\nCodepage=UTF-8\nDataFile=a.eeg\n"
-        f"MarkerFile=a.vmrk\nDataFormat=BINARY\nDataOrientation=MULTIPLEXED\nNumberOfChannels={n_channels}\n"
+        f"MarkerFile=a.vmrk\nDataFormat=BINARY\nDataOrientation=MULTIPLEXED\nDataPoints={len(values)}\n"
+        f"NumberOfChannels={n_channels}\n"
         f"SamplingInterval={1e6 / rate:g}\n[Binary Infos]\nBinaryFormat=INT_16\n[Channel Infos]\n"
         + "\n".join(lines)
         + "\n",

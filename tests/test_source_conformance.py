@@ -1,5 +1,6 @@
 """One suite over all sources: what the protocol promises, each keeps."""
 
+import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -102,8 +103,8 @@ def xdf(folder: Path) -> Case:
     streams = [
         {"name": "cues", "type": "Markers", "sfreq": 0, "format": "string", "offset": 3.0,
          "values": [v for _, v in MARKERS], "stamps": [999.0 + t for t, _ in MARKERS]},
-        {"name": "amp", "type": "EEG", "sfreq": 100, "format": "float32", "offset": 2.0, "values": volts, "stamps": stamps,
-         "channels": [(f"E{k}", "EEG", "microvolts") for k in range(3)]},
+        {"name": "amp", "type": "EEG", "sfreq": 100, "format": "float32", "offset": 2.0, "values": volts,
+         "stamps": stamps, "channels": [(f"E{k}", "EEG", "microvolts") for k in range(3)]},
         {"name": "keys", "type": "Markers", "sfreq": 0, "format": "int32", "values": [[7]], "stamps": [1003.0]},
     ]  # fmt: skip
     (folder / "a.xdf").write_bytes(files.xdf_bytes(streams))
@@ -187,7 +188,7 @@ def test_chunks_are_sound_and_contiguous(case: Case) -> None:
         assert chunk.samples.flags.c_contiguous
         assert math.isfinite(chunk.arrived) == case.live
     holes = []
-    for before, behind in zip(chunks, chunks[1:], strict=False):
+    for before, behind in itertools.pairwise(chunks):
         assert behind.stamps[0] > before.stamps[-1]
         if behind.first_index != before.stop_index:
             holes.append((before.stop_index, behind.first_index))

@@ -153,11 +153,11 @@ class HoleWatch:
         return holes
 
     def _judge(self, stamps: NDArray[np.float64], steps: NDArray[np.float64], begin: int) -> list[tuple[int, int]]:
-        holes = []
+        holes: list[tuple[int, int]] = []
         lost = None
         if steps.max() > PERIODS / self._sfreq:
             for k in np.flatnonzero(steps > PERIODS / self._sfreq).tolist():
-                if steps[k] > self._threshold(steps[:k]):
+                if steps[k] > self._threshold(np.delete(steps[:k], [at - begin for at, _ in holes])):
                     holes.append((begin + k, max(1, round(float(steps[k]) * self._sfreq) - 1)))
             at = [k - begin for k, _ in holes]
             lost = np.zeros(len(steps))

@@ -5,6 +5,7 @@ import math
 import queue
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
@@ -93,13 +94,14 @@ class LslSource:
 
     def open(self) -> StreamInfo:
         """Find the streams and subscribe to them."""
+        links: list[Link] = [self._data, *self._markers]
         try:
-            self._data.connect(self._data.query, self._timeout_s)
+            with ThreadPoolExecutor(len(links)) as pool:  # each takes a second or two, most of it waiting
+                for connected in [pool.submit(link.connect, link.query, self._timeout_s) for link in links]:
+                    connected.result()
             raw = self._data.info
             _check_decodable(raw)
             self._described = self._describe(raw)
-            for marker_link in self._markers:
-                marker_link.connect(marker_link.query, self._timeout_s)
         except SourceError:
             self.close()
             raise
@@ -113,7 +115,6 @@ class LslSource:
         )
         self._segment, self._offset = 0, self._data.offset
         self._begin_segment()
-        links: list[Link] = [self._data, *self._markers]
         try:
             self._triggers = Triggers(self._rules, self._info)
             for link in links:
@@ -123,6 +124,13 @@ class LslSource:
             raise
         for link in links:
             link.start()
+        return self._info
+
+    @property
+    def info(self) -> StreamInfo:
+        """What `open` gave."""
+        self._check_open()
+        assert self._info is not None
         return self._info
 
     @property

@@ -18,6 +18,7 @@ from rtdecode import hostclock
 from rtdecode.errors import SourceError, StreamNotFoundError
 from rtdecode.signal import Marker
 from rtdecode.sources.lsl_streams import (
+    SETTLE_S,
     MarkerQuery,
     Puller,
     StreamQuery,
@@ -97,7 +98,7 @@ class Link:
         self.offset = ClockOffset()
         self._threads: list[threading.Thread] = []
 
-    def connect(self, query: StreamQuery, timeout: float, settle: float = 0.3) -> None:
+    def connect(self, query: StreamQuery, timeout: float, settle: float = SETTLE_S) -> None:
         """Find the stream, read its description, and measure its clock; raises `SourceError` where that fails."""
         deadline = hostclock.now() + timeout
         found = resolve(query, timeout, settle)
@@ -257,7 +258,7 @@ class MarkerLink(Link):
         self.empty_at = -math.inf
         self.waiting: deque[Marker] = deque()
 
-    def connect(self, query: StreamQuery, timeout: float, settle: float = 0.3) -> None:
+    def connect(self, query: StreamQuery, timeout: float, settle: float = SETTLE_S) -> None:
         """As for any stream; one with a regular rate carries samples and is refused."""
         super().connect(query, timeout, settle)
         if self.info.nominal_srate() > 0:

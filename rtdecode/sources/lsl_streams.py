@@ -13,8 +13,10 @@ from rtdecode.errors import SourceError, StreamNotFoundError
 from rtdecode.sources.declare import RawChannel
 
 _FORMATS = {1: "float32", 2: "double64", 3: "string", 4: "int32", 5: "int16", 6: "int8", 7: "int64"}
-_STRING = 3
 _LOST, _TIMED_OUT = -2, -1
+#: How long a second stream that matches is looked for. liblsl asks known peers one by one only after the half second
+#: that it gives multicast.
+SETTLE_S = 0.7
 
 
 def pylsl() -> Any:
@@ -72,7 +74,7 @@ def _quoted(value: str) -> str:
     raise SourceError(f"a stream cannot be looked for by {value!r}: it holds both kinds of quotes")
 
 
-def resolve(query: StreamQuery, timeout: float, settle: float = 0.3) -> Any:
+def resolve(query: StreamQuery, timeout: float, settle: float = SETTLE_S) -> Any:
     """The one stream that matches.
 
     Parameters

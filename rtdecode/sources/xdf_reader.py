@@ -1,5 +1,6 @@
 """XDF files (LSL recordings) through pyxdf: one data stream, any number of marker streams, one clock."""
 
+import gzip
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,7 +97,9 @@ def _load(path: Path) -> list[dict[str, Any]]:
     log.addHandler(complaints)
     log.propagate = False
     try:
-        streams, _ = pyxdf.load_xdf(str(path), dejitter_timestamps=False, synchronize_clocks=True, verbose=False)
+        packed = path.suffix.lower() in (".xdfz", ".gz")
+        with gzip.open(path, "rb") if packed else path.open("rb") as file:  # which pyxdf itself may leave open
+            streams, _ = pyxdf.load_xdf(file, dejitter_timestamps=False, synchronize_clocks=True, verbose=False)
     except Exception as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
     finally:

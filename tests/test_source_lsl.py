@@ -1,0 +1,319 @@
+"""The LSL source against real outlets in processes of their own: what goes wrong on a network, and what must not."""
+
+import math
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import lsl_outlet
+import numpy as np
+import pytest
+import source_files as files
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rtdecode import hostclock
+from rtdecode.errors import SourceError, StampError, StreamNotFoundError
+from rtdecode.signal import Batch, Chunk, Marker
+from rtdecode.sources.declare import Declare
+from rtdecode.sources.lsl import LslSource, MarkerQuery
+from rtdecode.sources.offset import SLEW, ClockOffset
+from rtdecode.sources.recording import RecordingSource
+
+
+@pytest.fixture
+def outlets(lsl_here: Path) -> Iterator[Callable[..., lsl_outlet.Outlet]]:
+    """Starts senders, and ends them with the test."""
+    started: list[lsl_outlet.Outlet] = []
+
+    def start(**spec: object) -> lsl_outlet.Outlet:
+        started.append(lsl_outlet.Outlet(lsl_here, **spec))
+        return started[-1]
+
+    yield start
+    for outlet in started:
+        outlet.quit()
+
+
+def read_until(source: LslSource, enough: Callable[[list[Batch]], bool], limit: float = 20.0) -> list[Batch]:
+    batches: list[Batch] = []
+    deadline = hostclock.now() + limit
+    while not enough(batches):
+        assert hostclock.now() < deadline, f"not within {limit} s; so far {batches}"
+        batch = source.read(0.2)
+        assert batch is not None, "the source has ended"
+        batches.append(batch)
+    return batches
+
+
+def samples(n: int) -> Callable[[list[Batch]], bool]:
+    return lambda batches: sum(len(b.chunk) for b in batches if b.chunk is not None) >= n
+
+
+def markers(n: int) -> Callable[[list[Batch]], bool]:
+    return lambda batches: sum(len(b.markers) for b in batches) >= n
+
+
+def chunks_of(batches: list[Batch]) -> list[Chunk]:
+    return [batch.chunk for batch in batches if batch.chunk is not None]
+
+
+def ramp(n: int, columns: int = 2) -> np.ndarray:
+    return np.arange(n * columns, dtype=np.float64).reshape(n, columns)
+
+
+def test_stamps_of_this_host_are_the_senders_to_the_last_bit(outlets: Callable[..., lsl_outlet.Outlet]) -> None:
+    outlet = outlets(format="float32", channels=[["A", "EEG", "V"], ["B", "EEG", "V"]])
+    values = np.random.default_rng(0).standard_normal((50, 2)).astype(np.float32)
+    with LslSource(name=outlet.name, timeout_s=20) as source:
+        stamps = hostclock.now() + np.arange(50) / 100
+        outlet.push(values, stamps)
+        chunks = chunks_of(read_until(source, samples(50)))
+    assert np.concatenate([c.stamps for c in chunks]).tobytes() == stamps.tobytes()
+    assert np.concatenate([c.samples for c in chunks]).tobytes() == values.tobytes()
+    assert all(chunk.arrived <= hostclock.now() for chunk in chunks)
+
+
+def test_no_such_stream_lists_those_that_are(outlets: Callable[..., lsl_outlet.Outlet]) -> None:
+    outlet = outlets()
+    with pytest.raises(StreamNotFoundError) as caught:
+        LslSource(name="nobody", timeout_s=0.3).open()
+    message = str(caught.value)
+    for part in ("nobody", outlet.name, "'EEG'", "2 channels", "100 Hz", "source_id", "[source]"):
+        assert part in message
+
+
+def test_two_that_match_are_both_listed(outlets: Callable[..., lsl_outlet.Outlet]) -> None:
+    first = outlets(type="Twins", source_id="left-one")
+    outlets(name=first.name, type="Twins", source_id="right-one")
+    with pytest.raises(SourceError, match="2 LSL streams") as caught:
+        LslSource(name=first.name, timeout_s=20).open()
+    assert "left-one" in str(caught.value)
+    assert "right-one" in str(caught.value)
+    with LslSource(name=first.name, source_id="right-one", timeout_s=20) as source:
+        assert source.read(0.01) is not None
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [({"sfreq": 0}, "irregular.*expected a regular rate"), ({"format": "string"}, "holds text.*expected numbers")],
+)
+def test_streams_that_cannot_be_decoded(
+    outlets: Callable[..., lsl_outlet.Outlet], spec: dict[str, object], message: str
+) -> None:
+    outlet = outlets(**spec)
+    with pytest.raises(SourceError, match=message):
+        LslSource(name=outlet.name, timeout_s=20).open()
+
+
+def test_what_is_not_declared_is_declared_by_the_user(outlets: Callable[..., lsl_outlet.Outlet]) -> None:
+    outlet = outlets(described=False, format="double64")
+    declare = Declare("uV", ["C3", "C4"])
+    with LslSource(name=outlet.name, declare=declare, timeout_s=20) as source:
+        outlet.push(ramp(3), [1.0, 1.01, 1.02])
+        chunk = chunks_of(read_until(source, samples(3)))
+        assert source.info.names == ("C3", "C4")
+        assert source.info.declared_by_user == ("names of 2 channels", "unit of 2 channels: uV")
+    np.testing.assert_array_equal(np.concatenate([c.samples for c in chunk]), (ramp(3) * 1e-6).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("stamps", "message"),
+    [([5.0, 5.0], "sample 1.*repeats"), ([5.0, 4.99], "sample 1.*backwards by 10.000 ms")],
+)
+def test_stamps_that_stand_still_or_run_backwards(
+    outlets: Callable[..., lsl_outlet.Outlet], stamps: list[float], message: str
+) -> None:
+    outlet = outlets()
+    with LslSource(name=outlet.name, timeout_s=20) as source:
+        outlet.push(ramp(2), stamps)
+        with pytest.raises(StampError, match=message):
+            read_until(source, samples(2))
+
+
+def test_markers_of_several_streams_numbers_and_text(outlets: Callable[..., lsl_outlet.Outlet]) -> None:
+    amp = outlets(markers="words")
+    keys = outlets(markers="codes", marker_format="int32")
+    queries = [MarkerQuery("words"), MarkerQuery("codes")]
+    with LslSource(name=amp.name, markers=queries, timeout_s=20, lateness_s=0.3) as source:
+        now = hostclock.now()
+        amp.mark(("look, left", now), ("é", now + 0.01))
+        keys.mark((7, now + 0.005))
+        batches = read_until(source, markers(3))
+        found = sorted(m for b in batches for m in b.markers)
+        assert found == [
+            Marker(now, "look, left", "words"),
+            Marker(now + 0.005, "7", "codes"),
+            Marker(now + 0.01, "é", "words"),
+        ]
+        passed = read_until(source, lambda b: bool(b) and b[-1].watermark > now)
+        # It never runs ahead of the time it was said at, less the lateness.
+        assert passed[-1].watermark <= hostclock.now() - 0.3
+
+
+def test_a_marker_stream_that_is_none(outlets: Callable[..., lsl_outlet.Outlet]) -> None:
+    amp = outlets()
+    with pytest.raises(SourceError, match=r"regular rate.*expected a marker stream"):
+        LslSource(name=amp.name, markers=[MarkerQuery(amp.name)], timeout_s=20).open()
+
+
+def test_a_killed_sender_comes_back_as_another_segment(outlets: Callable[..., lsl_outlet.Outlet]) -> None:
+    outlet = outlets(markers="cues")
+    with LslSource(name=outlet.name, markers=[MarkerQuery("cues")], timeout_s=30) as source:
+        outlet.push(ramp(30), 100 + np.arange(30) / 100)
+        before = chunks_of(read_until(source, samples(30)))
+        outlet.kill()
+        outlet.restart()
+        # It may be asked to send before it has been found again: a sender keeps nothing for those who come later.
+        pushed = 0
+        batches: list[Batch] = []
+        while not (chunks_of(batches) and any(b.markers for b in batches)):
+            assert pushed < 300, "the stream was not found again"
+            outlet.push(ramp(10), 50 + (pushed + np.arange(10)) / 100)  # another clock: earlier stamps
+            outlet.mark(("again", 50 + pushed / 100))
+            pushed += 10
+            batches += [batch for _ in range(3) if (batch := source.read(0.1)) is not None]
+        behind = chunks_of(batches)
+        assert {chunk.segment for chunk in before} == {0}
+        assert {chunk.segment for chunk in behind} == {1}
+        assert behind[0].first_index == 0
+        assert source.reconnects == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sfreq": 250.0}, "other rate: 250.0 instead of 100.0"),
+        ({"channels": [["A", "EEG", "uV"], ["Z", "EEG", "uV"]]}, "other channels: 'Z'.* instead of 'B'"),
+        ({"channels": [["A", "EEG", "uV"], ["B", "EEG", "mV"]], "format": "int16"}, "other format: int16"),
+    ],
+)
+def test_a_sender_that_comes_back_as_another_is_refused(
+    outlets: Callable[..., lsl_outlet.Outlet], changes: dict[str, object], message: str
+) -> None:
+    outlet = outlets()
+    with LslSource(name=outlet.name, timeout_s=30) as source:
+        outlet.kill()
+        outlet.restart(**changes)
+        with pytest.raises(SourceError, match=message):
+            read_until(source, lambda _: False)
+        assert source.read(0.0) is None
+
+
+def test_a_sender_that_stays_away_ends_the_source(outlets: Callable[..., lsl_outlet.Outlet]) -> None:
+    outlet = outlets(markers="cues")
+    with LslSource(name=outlet.name, markers=[MarkerQuery("cues")], timeout_s=10, end_when_lost=False) as source:
+        source._data.timeout_s = 1.0  # the start may need longer on a busy machine
+        outlet.push(ramp(5), 100 + np.arange(5) / 100)
+        read_until(source, samples(5))
+        outlet.quit()
+        batches = []
+        while (batch := source.read(5.0)) is not None:
+            batches.append(batch)
+    assert batches[-1].watermark == math.inf
+
+
+def test_a_read_that_waits_ends_when_the_source_is_closed(outlets: Callable[..., lsl_outlet.Outlet]) -> None:
+    outlet = outlets()
+    source = LslSource(name=outlet.name, timeout_s=20)
+    source.open()
+    found: list[Batch | None] = []
+    reader = threading.Thread(target=lambda: found.append(source.read(60.0)))
+    reader.start()
+    source.close()
+    reader.join(timeout=20)
+    assert found == [None]
+    source.close()
+
+
+def test_rtdecode_stream_serves_a_recording_as_it_is(lsl_here: Path, tmp_path: Path) -> None:
+    """The command in a process of its own, one second of EDF with markers, against the file read directly."""
+    path = tmp_path / "short.edf"
+    path.write_bytes(files.edf_bytes(files.counts(200), annotations=[(0.5, "go"), (1.255, "left")]))
+    command = [sys.executable, "-m", "rtdecode", "stream", str(path), "--markers", "cues", "--wait", "60"]
+    env = {**os.environ, "LSLAPICFG": str(lsl_here)}
+    served = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+    with LslSource(name="short", markers=[MarkerQuery("cues")], timeout_s=60, end_when_lost=True) as source:
+        assert {(c.type, c.unit) for c in source.info.channels} == {("eeg", "V")}
+        batches = []
+        while (batch := source.read(5.0)) is not None:
+            batches.append(batch)
+    said = served.communicate(timeout=60)[1]
+    assert served.returncode == 0, said
+    assert "served 200 samples and 2 markers" in said
+    with RecordingSource(path) as recording:
+        whole = recording.read()
+        rest = recording.read()
+    assert whole is not None
+    assert whole.chunk is not None
+    assert rest is not None
+    assert rest.chunk is not None
+    chunks = chunks_of(batches)
+    expected = np.concatenate([whole.chunk.samples, rest.chunk.samples])
+    assert np.concatenate([c.samples for c in chunks]).tobytes() == expected.tobytes()
+    zero = chunks[0].stamps[0]
+    stamps = np.concatenate([c.stamps for c in chunks])
+    np.testing.assert_allclose(stamps - zero, np.arange(200) / 100, atol=1e-9)
+    found = sorted(m for b in batches for m in b.markers)
+    assert [m.value for m in found] == ["go", "left"]
+    np.testing.assert_allclose([m.stamp - zero for m in found], [0.5, 1.255], atol=1e-9)
+
+
+def test_rtdecode_stream_says_what_is_wrong(lsl_here: Path, tmp_path: Path) -> None:
+    path = tmp_path / "short.edf"
+    path.write_bytes(files.edf_bytes(files.counts(200)))
+    env = {**os.environ, "LSLAPICFG": str(lsl_here)}
+    for arguments, code, message in [
+        ([str(tmp_path / "none.edf")], 3, "does not exist"),
+        ([str(path), "--speed", "0"], 2, "--speed is 0.0"),
+        ([str(path), "--wait", "0.2"], 3, "nobody took the stream"),
+    ]:
+        command = [sys.executable, "-m", "rtdecode", "stream", *arguments]
+        done = subprocess.run(command, env=env, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        assert done.returncode == code, done.stderr
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+# --- clocks -----------------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.tuples(st.floats(-0.005, 0.005), st.floats(1e-5, 1e-3)), min_size=1, max_size=20),
+    st.integers(1, 50),
+)
+def test_mapped_stamps_increase_and_follow_the_offset(measured: list[tuple[float, float]], step: int) -> None:
+    offset = ClockOffset()
+    mapped = []
+    for k, (error, uncertainty) in enumerate(measured):
+        offset.measured(5.0 * k, 12.5 + error, uncertainty)
+        stamps = 100 + np.arange(k * step, (k + 1) * step) / 1000
+        mapped.append(offset.to_host(stamps))
+    host = np.concatenate(mapped)
+    assert (np.diff(host) > 0).all()
+    assert (np.abs(np.diff(host) - 1e-3) <= SLEW * 1e-3 + 1e-9).all()
+    assert np.abs(host - (100 + np.arange(len(host)) / 1000) - 12.5).max() <= 0.005 + 1e-9
+
+
+def test_the_best_recent_measurement_counts() -> None:
+    offset = ClockOffset()
+    offset.measured(0.0, 1.0, 1e-4)
+    offset.measured(1.0, 1.001, 5e-4)
+    assert offset.offset == 1.0
+    offset.measured(60.0, 1.002, 5e-4)  # the first has since lost 60 s of drift
+    assert offset.offset == 1.002
+    assert offset.uncertainty == 5e-4
+
+
+def test_one_host_is_one_clock_unless_measured_otherwise() -> None:
+    stamps = np.array([1.1, 2.2, 3.3])
+    same = ClockOffset(same_host=True)
+    assert same.known
+    same.measured(0.0, 2e-5, 1e-4)
+    assert same.to_host(stamps).tobytes() == stamps.tobytes()
+    other = ClockOffset(same_host=True)  # one host name, two machines (containers, virtual machines)
+    other.measured(0.0, 250.0, 1e-4)
+    np.testing.assert_allclose(other.to_host(stamps), stamps + 250.0)
