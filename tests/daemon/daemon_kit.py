@@ -268,8 +268,8 @@ class Session:
         self.listeners: list[Listener] = []
         self.env = {"XDG_RUNTIME_DIR": str(folder)}
 
-    def bundle(self, name: str = "bundle", **what: Any) -> Path:
-        return make_bundle(self.folder / name, **what)
+    def bundle(self, folder: str = "bundle", **what: Any) -> Path:
+        return make_bundle(self.folder / folder, **what)
 
     def config(
         self,

@@ -38,7 +38,7 @@ def begin(session: Session, **config: Any) -> tuple[Path, Any, Any]:
 @pytest.mark.parametrize("other", [{"seed": 5}, {"seed": 5, "low": 3.0, "locked": True}])
 def test_a_swap_loses_and_doubles_no_window(session: Session, other: dict[str, Any]) -> None:
     config, run, listener = begin(session)
-    new = session.bundle("other", name="other", **other)
+    new = session.bundle("other", **other)
     wait_for(lambda: len(listener.windows) > 15, "windows")
     answer = session.ask(config, "swap", "p", str(new))["p"]
     ids = [Bundle.open(session.folder / name).id[:12] for name in ("bundle", "other")]
@@ -120,7 +120,7 @@ def test_status_tells_how_it_goes_and_stop_ends_it_with_everything_published(ses
     assert run.end() == 0, run.text
     keys = listener.keys()
     assert keys == list(expected_windows(session.folder / "bundle", seconds=12))[: len(keys)]
-    silent = session.ask(config, "status")
+    silent = session.ask(config, "status", "--timeout", "0.3")
     assert {one["state"] for one in silent.values()} == {"silent"}
 
 

@@ -116,6 +116,7 @@ def test_a_decoder_that_was_paused_catches_up_from_the_log(session: Session) -> 
     assert_each_once(listener.keys(), expected_windows(bundle, seconds=5))
 
 
+@pytest.mark.slow
 def test_what_left_the_log_is_accounted_for_as_skipped(session: Session) -> None:
     bundle = session.bundle()
     # A log of half a second, and a queue that a paused decoder cannot hide behind: 1 ms chunks would fill it too, but
@@ -176,6 +177,7 @@ def test_a_killed_acquire_ends_the_session_with_its_code(session: Session) -> No
     wait_for(lambda: listener.event("stop"), "the decoder's own end")
 
 
+@pytest.mark.slow
 def test_a_decoder_that_always_crashes_is_given_up(session: Session) -> None:
     session.bundle()
     config = session.config(source='kind = "simulated"', pipelines={"p": "", "q": ""})
@@ -215,6 +217,7 @@ def test_the_processes_run_alone_and_decode_may_come_late(session: Session) -> N
     assert listener.digests() == expected_windows(bundle, seconds=4)
 
 
+@pytest.mark.slow
 def test_acquire_started_again_begins_another_segment(session: Session) -> None:
     session.bundle()
     config = session.config(source='kind = "simulated"')
