@@ -2,6 +2,8 @@
 
 import contextlib
 import importlib.util
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -491,3 +493,20 @@ def test_comparison_is_by_the_largest_expected_value() -> None:
         compare(found, expected, 0.5, "x", "here")
     with pytest.raises(GoldenError, match=r"shape \(3, 2\); expected \(2, 2\)"):
         compare(found, expected[:2], 0.5, "x", "here")
+
+
+def test_the_runtime_is_told_to_send_nothing(tmp_path: Path) -> None:
+    """onnxruntime's Linux builds open a telemetry store in the temporary folder when they may report their use."""
+    model = tmp_path / "model.onnx"
+    model.write_bytes(bundles.linear({"embedding": np.ones((bundles.TIME * bundles.CHANNELS, 2), np.float32)}))
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    code = (
+        "import os, sys; from rtdecode.encode.onnx import OnnxEngine; OnnxEngine(open(sys.argv[1], 'rb').read());"
+        "sys.exit(os.environ['ORT_DISABLE_TELEMETRY'] != '1')"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run(
+        [sys.executable, "-c", code, str(model)], env=env | {"TMPDIR": str(temporary)}, check=True, timeout=60
+    )
+    assert list(temporary.iterdir()) == []

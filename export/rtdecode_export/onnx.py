@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
+from rtdecode.encode.onnx import import_onnxruntime
 from rtdecode.errors import EngineError
 
 #: The name of the one input, of shape (1, time, channels).
@@ -103,6 +103,7 @@ def run_torch(
 
 def run_onnx(graph: Graph, windows: NDArray[np.float32], outputs: Sequence[str]) -> dict[str, NDArray[np.float32]]:
     """Outputs of the exported graph in onnxruntime on one thread, one window at a time: output name -> (n, ...)."""
+    ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

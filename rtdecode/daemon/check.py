@@ -12,6 +12,7 @@ from rtdecode.daemon.endpoints import endpoints
 from rtdecode.daemon.rpc import bind
 from rtdecode.daemon.sources import make_source
 from rtdecode.encode.bundle import Bundle
+from rtdecode.encode.onnx import import_onnxruntime
 from rtdecode.encode.providers import find_provider
 from rtdecode.errors import RtdecodeError
 from rtdecode.stream.window import WindowSpec
@@ -89,9 +90,7 @@ def _provider(place: str, pipeline: PipelineConfig) -> Iterator[Problem]:
     if importlib.util.find_spec("onnxruntime") is None:
         yield Problem(place, f"no inference runtime is installed; {install}")
         return
-    import onnxruntime
-
-    if provider.runtime_name not in onnxruntime.get_available_providers() and pipeline.fallback == "forbid":
+    if provider.runtime_name not in import_onnxruntime().get_available_providers() and pipeline.fallback == "forbid":
         yield Problem(place, f"this onnxruntime has no {provider.name}; {install}")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal, Self
 
-from rtdecode.daemon.process import ONE_THREAD
+from rtdecode.daemon.process import ONE_THREAD, SUPERVISED
 from rtdecode.errors import ProcessError
 from rtdecode.sources.forward import Session, Subject
 
@@ -114,8 +114,7 @@ class Stage:
         )
         self._config = self._folder / "demo.toml"
         self._config.write_text(text, encoding="utf-8")
-        # onnxruntime's wheels report their use to their maker unless they are told not to
-        self._environment = os.environ | ONE_THREAD | {"ORT_DISABLE_TELEMETRY": "1"}
+        self._environment = os.environ | ONE_THREAD | {SUPERVISED: str(os.getpid())}
         if transport == "lsl":
             api = self._folder / "lsl_api.cfg"
             api.write_text(_LSL_API.format(session=self._name), encoding="utf-8")
@@ -137,8 +136,8 @@ class Stage:
         self._daemon = self._spawn("daemon", ["rtdecode", "run", str(self._config)])
 
     def _spawn(self, what: str, command: list[str]) -> subprocess.Popen[bytes]:
-        # In a session of their own, as Ctrl-C is for us alone: we end them in order. Should we be killed, the sender
-        # sees its standard input close, and the daemon ends with its source.
+        # In a session of their own, as Ctrl-C is for us alone: we end them in order. Should we be killed, both
+        # see their standard input close.
         with (self._folder / f"{what}.log").open("wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", *command],

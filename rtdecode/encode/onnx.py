@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal
@@ -112,7 +113,12 @@ class OnnxEngine(WindowEngine):
 
 
 def import_onnxruntime() -> Any:
-    """The module; `EngineError` says what to install where it is missing."""
+    """The module; `EngineError` says what to install where it is missing.
+
+    Its builds may send usage data from the moment they are loaded. They are told not to: nothing here goes to the
+    network that the configuration does not name.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     try:
         import onnxruntime
     except ImportError as error:
