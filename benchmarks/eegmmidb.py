@@ -30,7 +30,7 @@ CSP_FILTERS = 6
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="the folder that holds S001/S001R06.edf and so on")
-    parser.add_argument("--select", action="store_true", help="run the first recipe's grid too (about ten minutes)")
+    parser.add_argument("--select", action="store_true", help="run the first recipe's grid too (about five minutes)")
     parser.add_argument("--json", action="store_true", help="print one line of JSON at the end")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,5 +1,6 @@
 """Training from recordings: the windows, what may and may not influence a model, and the checkpoint."""
 
+import importlib
 import json
 import shutil
 import subprocess
@@ -314,3 +315,36 @@ def test_the_verb_on_the_command_line(folder, tmp_path):
     assert bad.returncode == 2
     assert "unknown field `epochs`" in bad.stderr
     assert "Traceback" not in bad.stderr
+
+
+def test_the_verb_selects_and_keeps_the_table(folder, tmp_path):
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(
+        'name = "cli"\nseeds = [0]\nlabels = { left = ["L"], right = ["R"] }\nwindow = { tmin = 0.0, tmax = 2.0 }\n'
+        'recordings = { train = ["a.edf", "b.edf"] }\ntraining = { epochs = 2 }\nmodel = { width = 2 }\n'
+        '[[select.vary]]\nkey = "model.width"\nvalues = [2, 3]\n'
+    )
+    command = [sys.executable, "-m", "rtdecode", "train", str(recipe), "--data", str(folder), "--select", "--out"]
+    done = subprocess.run([*command, str(tmp_path / "out")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    back = Trained.load(tmp_path / "out")
+    rows = back.metrics["selection"]
+    assert {row["setting"]["model.width"] for row in rows} == {2, 3}
+    assert rows[0]["nll"] <= rows[1]["nll"]
+    assert back.checkpoint.model["width"] == rows[0]["setting"]["model.width"]
+    assert "selected: {'model.width'" in done.stdout
+
+
+@pytest.mark.parametrize("place", ["rtdecode_models.cli", "rtdecode_export.cli"])
+def test_the_verbs_are_listed_without_loading_torch(place):
+    code = f"import sys, {place}; sys.exit('torch' in sys.modules or 'onnxruntime' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("place", ["rtdecode_models.cli", "rtdecode_export.cli"])
+def test_a_missing_package_names_the_extra(place, monkeypatch):
+    module = importlib.import_module(place)
+    monkeypatch.setattr(module, "_NEEDED", ("no_such_package_here",))
+    check = getattr(module, "require_training_packages", None) or module.require_export_packages
+    with pytest.raises(ConfigError, match=r'no_such_package_here.*pip install "rtdecode\[train'):
+        check()
