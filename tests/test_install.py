@@ -73,7 +73,7 @@ def test_the_daemon_weighs_less_than_400_mb(installed: Installed) -> None:
 def test_the_three_packages_are_in_the_wheel(installed: Installed) -> None:
     code = (
         "import rtdecode, rtdecode_models, rtdecode_export, importlib.resources as r;"
-        "print(*(r.files(p).joinpath(f).is_file() for p, f in [('rtdecode.demo', 'bundle.zip'), ('rtdecode', 'py.typed')]))"
+        "print(*(r.files(p).joinpath(f).is_file() for p, f in [('rtdecode.demo', 'bundle.zip'), ('rtdecode', 'py.typed')]))"  # noqa: E501
     )
     assert installed.run("-c", code).stdout.split() == ["True", "True"]
 
