@@ -85,7 +85,7 @@ def make_bundle(path: Path) -> Path:
     from rtdecode_models.simpleconv import EEGSimpleConv, Ensemble, SimpleConvConfig
 
     torch.manual_seed(0)
-    config = SimpleConvConfig(n_channels=64, n_classes=2, width=64, n_blocks=1, kernel=9)
+    config = SimpleConvConfig(n_channels=64, n_classes=2, width=32, n_blocks=1, kernel=9)
     members = [EEGSimpleConv(config) for _ in range(5)]
     steps = (Filter(low=7.0, high=30.0), Resample(sfreq=80.0), Matrix(array="mix.npy", kind="euclidean_alignment"))
     rng = np.random.default_rng(0)
