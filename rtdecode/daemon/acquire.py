@@ -6,6 +6,7 @@ answers: what the log still holds, and the control socket. Neither waits for a d
 
 import contextlib
 import gc
+import os
 import secrets
 import threading
 from collections.abc import Callable
@@ -102,7 +103,7 @@ class Acquire:
                 contextlib.closing(Server[control.Request](context, found.acquire, control.Request))
             )
             stack.callback(self._source.close)
-            self._info = self._source.open()
+            self._info = self._open()
             server = threading.Thread(target=self._serve, args=(log, asked), name="log", daemon=True)
             server.start()
             stack.callback(server.join)
@@ -121,6 +122,22 @@ class Acquire:
                 raise
             finally:
                 self._end()
+
+    def _open(self) -> StreamInfo:
+        """Open the source. Looking for a stream may take a minute, which nobody who says stop wants to wait for."""
+        opened = threading.Event()
+
+        def leave_early() -> None:
+            while not opened.wait(0.1):
+                if self._stop.requested:
+                    self._logger.info("stopped before the source was found", by=self._stop.reason)
+                    os._exit(0)  # nothing has been read, so there is nothing to lose
+
+        threading.Thread(target=leave_early, name="stop", daemon=True).start()
+        try:
+            return self._source.open()
+        finally:
+            opened.set()
 
     # --- samples ------------------------------------------------------------------------------------------------------
 

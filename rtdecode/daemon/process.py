@@ -1,14 +1,15 @@
 """What every process of the daemon does alike: its log lines, its end, and that it never outlives its supervisor."""
 
+import contextlib
 import ctypes
 import logging
 import os
+import select
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from types import FrameType
 
 import structlog
@@ -55,28 +56,24 @@ class Stop:
 
     def __init__(self) -> None:
         self.reason = ""
-        self._event = threading.Event()
+        #: Whether to end. A plain flag, and no `threading.Event`: a signal may interrupt the very thread that waits for
+        #: it, and then find its lock taken.
+        self.requested = False
         self.socket, self._waker = socket.socketpair()
         self._waker.setblocking(False)
 
-    @property
-    def requested(self) -> bool:
-        """Whether to end."""
-        return self._event.is_set()
-
     def request(self, reason: str) -> None:
         """Ask for the end; the first reason is kept."""
-        if not self._event.is_set():
+        if not self.requested:
             self.reason = reason
-            self._event.set()
-            try:
+            self.requested = True
+            # A socket that is closed by now means that the end is under way.
+            with contextlib.suppress(OSError):
                 self._waker.send(b".")
-            except OSError:  # closed by now: the end is under way
-                return
 
     def wait(self, timeout: float) -> bool:
         """Wait for a request, `timeout` seconds at most; whether there is one."""
-        return self._event.wait(timeout)
+        return self.requested or bool(select.select([self.socket], [], [], timeout)[0])
 
     def close(self) -> None:
         """Let go of the sockets."""
@@ -84,7 +81,7 @@ class Stop:
         self._waker.close()
 
 
-@contextmanager
+@contextlib.contextmanager
 def stop_on_signals() -> Iterator[Stop]:
     """A `Stop` that SIGTERM requests, and SIGINT where no supervisor forwards it; and the supervisor's death."""
     stop = Stop()
