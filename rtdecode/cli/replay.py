@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from rtdecode.daemon.process import ONE_THREAD
 from rtdecode.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -55,8 +56,7 @@ def replay(
     Example: rtdecode replay S001R14.edf --bundle fists_feet.zip --out results.jsonl
     """
     # The thread count is part of what makes a replay equal to the live run; it is read when NumPy is loaded.
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
+    os.environ.update(ONE_THREAD)
     pace = _speed(speed)
     if out is not None and out.exists() and out.samefile(recording):
         raise ConfigError(f"--out is the recording itself, {out}; expected another file")
