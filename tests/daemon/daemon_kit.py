@@ -18,6 +18,7 @@ from onnx import TensorProto, helper
 
 from rtdecode.config import load
 from rtdecode.daemon.bus import Follow, Leave
+from rtdecode.daemon.control import Status, ask
 from rtdecode.daemon.endpoints import Endpoints, endpoints
 from rtdecode.daemon.rpc import Client
 from rtdecode.decoder import Decoder
@@ -31,6 +32,7 @@ from rtdecode.encode.manifest import (
     Golden,
     Manifest,
 )
+from rtdecode.errors import ProcessError
 from rtdecode.sources.forward import MONTAGE
 from rtdecode.sources.simulated import SimulatedSource
 from rtdecode.stream.steps import Conditioning, Filter
@@ -299,6 +301,14 @@ class Session:
         listener = Listener(self.out(pipeline), self.processes)
         self.listeners.append(listener)
         return listener
+
+    def status(self, config: Path, name: str) -> dict[str, Any]:
+        """One process's answer, asked from this process; empty where there is none."""
+        found = endpoints_of(self, config)
+        try:
+            return ask(found.acquire if name == "acquire" else found.decoders[name], Status(), 2.0)
+        except ProcessError:
+            return {}
 
     def ask(self, config: Path, *arguments: str, code: int = 0) -> dict[str, Any]:
         process = self.start("control", str(config), *arguments, "--json")

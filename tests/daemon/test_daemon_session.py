@@ -108,8 +108,8 @@ def test_a_decoder_that_was_paused_catches_up_from_the_log(session: Session) -> 
     wait_for(lambda: len(listener.windows) > 5, "windows")
     decoder = children(run.pid)["p"]
     decoder.suspend()
-    seen = session.ask(config, "status", "acquire")["acquire"]["log"]["next"]
-    wait_for(lambda: session.ask(config, "status", "acquire")["acquire"]["log"]["next"] > seen + 100, "two seconds")
+    seen = session.status(config, "acquire")["log"]["next"]
+    wait_for(lambda: session.status(config, "acquire")["log"]["next"] > seen + 100, "two seconds")
     decoder.resume()
     assert run.end() == 0, run.text
     assert listener.digests() == expected_windows(bundle, seconds=5)
@@ -129,13 +129,10 @@ def test_what_left_the_log_is_accounted_for_as_skipped(session: Session) -> None
     wait_for(lambda: len(listener.windows) > 50, "windows")
     decoder = children(run.pid)["p"]
     decoder.suspend()
-    status = session.ask(config, "status", "acquire")["acquire"]
+    status = session.status(config, "acquire")
     start = status["next_index"]
     wait_for(
-        lambda: (
-            (now := session.ask(config, "status", "acquire")["acquire"])["next_index"] > start + 60_000
-            or now["state"] == "ended"
-        ),
+        lambda: (now := session.status(config, "acquire"))["next_index"] > start + 60_000 or now["state"] == "ended",
         "a long pause",
         60,
     )
