@@ -110,7 +110,8 @@ def main() -> None:
             outlet.push_chunk(np.array(command["values"]), command["stamps"])
         for value, stamp in command.get("markers", ()):
             assert marker_outlet is not None
-            marker_outlet.push_sample([value], stamp)
+            raw = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+            marker_outlet.push_sample([raw], stamp)
         sys.stdout.write("done\n")
         sys.stdout.flush()
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from rtdecode import hostclock
 from rtdecode.errors import SourceError, StampError, StreamNotFoundError
 from rtdecode.signal import Batch, Chunk, Marker
+from rtdecode.sources import lsl_links
 from rtdecode.sources.declare import Declare
 from rtdecode.sources.lsl import LslSource, MarkerQuery
 from rtdecode.sources.offset import SLEW, ClockOffset
@@ -152,6 +153,46 @@ def test_markers_of_several_streams_numbers_and_text(outlets: Callable[..., lsl_
         passed = read_until(source, lambda b: bool(b) and b[-1].watermark > now)
         # It never runs ahead of the time it was said at, less the lateness.
         assert passed[-1].watermark <= hostclock.now() - 0.3
+
+
+def test_text_that_is_not_utf8_loses_no_marker(outlets: Callable[..., lsl_outlet.Outlet]) -> None:
+    amp = outlets(markers="words")
+    with LslSource(name=amp.name, markers=[MarkerQuery("words")], timeout_s=20) as source:
+        now = hostclock.now()
+        amp.mark(("M\udcfcnchen", now), ("next", now + 0.01))  # the outlet sends the byte 0xfc: Latin-1
+        found = sorted(m for b in read_until(source, markers(2)) for m in b.markers)
+    assert [m.value for m in found] == ["M\ufffdnchen", "next"]
+
+
+def test_the_watermark_goes_on_while_markers_come_without_a_pause(outlets: Callable[..., lsl_outlet.Outlet]) -> None:
+    amp = outlets(markers="codes", marker_format="int32")
+    with LslSource(name=amp.name, markers=[MarkerQuery("codes")], timeout_s=20, lateness_s=0.0) as source:
+        began = hostclock.now()
+        passed = -math.inf
+        n = 0
+        while passed <= began:
+            assert hostclock.now() < began + 20, f"{n} markers came and the watermark stands at {passed - began} s"
+            n += 1
+            amp.mark((n, hostclock.now()))
+            batch = source.read(0.0)
+            assert batch is not None
+            passed = batch.watermark
+
+
+def test_a_thread_that_fails_ends_the_source(
+    outlets: Callable[..., lsl_outlet.Outlet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    amp = outlets(markers="words")
+
+    def broken(row: object) -> str:
+        raise ValueError(f"cannot read {row}")
+
+    monkeypatch.setattr(lsl_links, "marker_value", broken)
+    with LslSource(name=amp.name, markers=[MarkerQuery("words")], timeout_s=20) as source:
+        amp.mark(("go", hostclock.now()))
+        with pytest.raises(ValueError, match="cannot read"):
+            read_until(source, lambda _: False)
+        assert source.read(0.0) is None
 
 
 def test_a_marker_stream_that_is_none(outlets: Callable[..., lsl_outlet.Outlet]) -> None:

@@ -61,9 +61,9 @@ class Reopened:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """No more data samples will come."""
+    """No more data samples will come; with an error where a thread failed."""
 
-    error: SourceError | None = None
+    error: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,8 @@ class Link:
         deadline = hostclock.now() + timeout
         found = resolve(query, timeout, settle)
         module = pylsl()
-        inlet = module.StreamInlet(found, recover=False, processing_flags=0)
+        # as_numpy: text comes as bytes; pylsl's own decoding would lose the marker over one that is not UTF-8.
+        inlet = module.StreamInlet(found, recover=False, processing_flags=0, as_numpy=True)
         offset = ClockOffset(same_host(found))
         try:
             info = inlet.info(max(0.5, deadline - hostclock.now()))
@@ -130,9 +131,16 @@ class Link:
     def start(self) -> None:
         """Begin to pull, in a thread of its own, and to measure the clock, in another."""
         for target in (self._run, self._measure):
-            thread = threading.Thread(target=target, name=f"lsl-{self.query}", daemon=True)
+            thread = threading.Thread(target=self._or_end, args=(target,), name=f"lsl-{self.query}", daemon=True)
             self._threads.append(thread)
             thread.start()
+
+    def _or_end(self, target: Callable[[], None]) -> None:
+        """Run a thread; whatever it dies of ends the source, or the reader would wait for ever."""
+        try:
+            target()
+        except Exception as error:
+            self.events.put(Ended(error))
 
     @property
     def alive(self) -> bool:
@@ -221,18 +229,15 @@ class DataLink(Link):
         self.put = self.taken = 0  # samples; one is written by this thread alone, the other by the reader's alone
 
     def _run(self) -> None:
-        try:
-            while not self.stop.is_set():
-                self._pull_until_lost()
-                if self.stop.is_set():
-                    return
-                if self._end_when_lost or not self.reconnect(self.timeout_s):
-                    self.events.put(Ended())
-                    return
-                self._validate(self.info)
-                self.events.put(Reopened(self.info, self.offset))
-        except SourceError as error:
-            self.events.put(Ended(error))
+        while not self.stop.is_set():
+            self._pull_until_lost()
+            if self.stop.is_set():
+                return
+            if self._end_when_lost or not self.reconnect(self.timeout_s):
+                self.events.put(Ended())
+                return
+            self._validate(self.info)
+            self.events.put(Reopened(self.info, self.offset))
 
     def _pull_until_lost(self) -> None:
         puller = Puller(self.inlet, PULL)
@@ -278,14 +283,19 @@ class MarkerLink(Link):
                 self._reconnect_quietly()
 
     def _pull(self) -> None:
-        asked = hostclock.now()
-        row, stamp = self.inlet.pull_sample(_MARKER_POLL_S)
-        if row is None:
-            self.empty_at = asked  # and not later: one may have come since, and wait for the next pull
-        elif math.isfinite(stamp):
-            host = float(self.offset.to_host(np.array([stamp], np.float64))[0])
-            self.waiting.append(Marker(host, marker_value(row), self.info.name()))
-            self.events.put(Awake())
+        """Wait for a marker, then take what else is there: until nothing is, nobody knows how far they are complete."""
+        timeout = _MARKER_POLL_S
+        while True:
+            asked = hostclock.now()
+            row, stamp = self.inlet.pull_sample(timeout)
+            if row is None:
+                self.empty_at = asked  # and not later: one may have come since, and wait for the next pull
+                return
+            timeout = 0.0
+            if math.isfinite(stamp):
+                host = float(self.offset.to_host(np.array([stamp], np.float64))[0])
+                self.waiting.append(Marker(host, marker_value(row), self.info.name()))
+                self.events.put(Awake())
 
     def _reconnect_quietly(self) -> None:
         try:
