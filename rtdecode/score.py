@@ -1,15 +1,15 @@
 """How often a decoder was right, where markers tell the truth."""
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
+from scipy.special import betainc
 
 from rtdecode.encode.manifest import ClassifyHead, HeadSpec, RetrieveHead
 from rtdecode.heads.outputs import HeadOutput
-from rtdecode.stream.window import Locked
+from rtdecode.stream.window import matches
 
 
 class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +55,7 @@ class Score:
         """
         if isinstance(self.head, ClassifyHead):
             for name, patterns in self.head.markers.items():
-                if Locked(tmin=0, tmax=1, markers=patterns).matches(marker):
+                if matches(marker, patterns):
                     return name
             return marker if marker in self.names else None
         if marker in self.names:
@@ -100,8 +100,8 @@ class Score:
 
 def binomial_tail(hits: int, total: int, p: float) -> float:
     """Probability of `hits` or more successes in `total` independent trials of probability `p`."""
-    terms = (math.comb(total, n) * p**n * (1 - p) ** (total - n) for n in range(hits, total + 1))
-    return min(1.0, math.fsum(terms))
+    # As an incomplete beta function, which no number of trials overflows (Abramowitz and Stegun, eq. 26.5.24).
+    return float(betainc(hits, total - hits + 1, p)) if hits > 0 else 1.0
 
 
 def _answers(output: HeadOutput) -> tuple[str, ...]:

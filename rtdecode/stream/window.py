@@ -1,6 +1,7 @@
 """Which windows a decoder cuts, and where each one lies on the conditioned sample grid."""
 
 import math
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from fractions import Fraction
 
@@ -53,7 +54,7 @@ class Locked(_Window, frozen=True, kw_only=True, tag="locked"):
 
     def matches(self, value: str) -> bool:
         """Whether a marker's value fits one of the patterns; case matters."""
-        return any(fnmatchcase(value, pattern) for pattern in self.markers)
+        return matches(value, self.markers)
 
     def offset(self, sfreq: float) -> int:
         """First sample of a window, relative to the marker's sample."""
@@ -61,6 +62,11 @@ class Locked(_Window, frozen=True, kw_only=True, tag="locked"):
 
 
 WindowSpec = Sliding | Locked
+
+
+def matches(value: str, patterns: Iterable[str]) -> bool:
+    """Whether a marker's value fits one of the patterns (shell wildcards); case matters."""
+    return any(fnmatchcase(value, pattern) for pattern in patterns)
 
 
 def samples(seconds: float, sfreq: float) -> Fraction:
