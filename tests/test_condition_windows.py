@@ -83,6 +83,16 @@ def test_a_baseline_takes_the_samples_of_its_interval(
     np.testing.assert_allclose(out[0, 1:][taken[1:]], -1 / taken.sum(), rtol=1e-6)
 
 
+@pytest.mark.parametrize(("tmin", "sfreq"), [(-0.1, 125.0), (-0.3, 125.0), (-0.7, 250.0)])
+def test_a_baseline_up_to_the_marker_ends_before_its_sample(tmin: float, sfreq: float) -> None:
+    """-0.1 s are 12.5 samples at 125 Hz: baseline and window must round it to the same side."""
+    spec = Locked(tmin=tmin, tmax=tmin + 10 / sfreq + 1, markers=("*",))
+    n = spec.n_samples(sfreq)
+    out = WindowConditioner([Baseline(tmin=tmin, tmax=0.0)], sfreq, tmin, n, n)(np.eye(n, dtype=np.float32))
+    taken = out[-1] != np.eye(n, dtype=np.float32)[-1]
+    assert taken.sum() == -spec.offset(sfreq)
+
+
 @settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 50))
 def test_a_view_gives_the_bytes_of_a_copy(n: int, n_channels: int, seed: int) -> None:

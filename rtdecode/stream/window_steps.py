@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from functools import partial
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from rtdecode.errors import ContractError
 from rtdecode.stream.runner import Array, require
 from rtdecode.stream.steps import Baseline, Clamp, WindowScale, WindowStep
-from rtdecode.stream.window import round_half_up
+from rtdecode.stream.window import round_half_up, samples
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -118,7 +117,7 @@ class WindowConditioner:
 
 def _sample(seconds: float, sfreq: float) -> int:
     """The sample at a time relative to the anchor, rounded as the windows themselves are."""
-    return round_half_up(Fraction(seconds) * Fraction(sfreq))
+    return round_half_up(samples(seconds, sfreq))
 
 
 def _zscore(x: Array) -> Array:
