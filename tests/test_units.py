@@ -67,6 +67,14 @@ def test_the_user_fills_in_what_is_open_and_is_named_for_it() -> None:
     assert found.declared_by_user == ("names of 3 channels", "type of 2 channels: seeg", "unit of 2 channels: uV")
 
 
+@pytest.mark.parametrize("unit", ["", "uV", "mV", "counts"])
+def test_trigger_codes_are_never_scaled(unit: str) -> None:
+    """Some senders call every channel "microvolts", the trigger channel too."""
+    found = describe([RawChannel("A", "EEG", "uV"), RawChannel("T", "Trigger", unit)], Declare(), "amp")
+    assert found.channels[1].unit == "1"
+    np.testing.assert_allclose(found.scales, [1e-6, 1.0])
+
+
 def test_undeclared_stays_undeclared() -> None:
     found = describe([RawChannel("A", "EEG", ""), RawChannel("B", "EEG", "counts")], Declare(), "amp")
     assert [c.unit for c in found.channels] == ["", ""]

@@ -90,7 +90,7 @@ def describe(raw: Sequence[RawChannel], declare: Declare, source: str, default_t
     for k, (one, name, type_) in enumerate(zip(raw, names, types, strict=True)):
         unit, factor = si_unit(one.unit)
         if type_ in PLAIN_TYPES:
-            unit, factor = "1", 1.0 if unit in ("", "1") else factor
+            unit, factor = "1", 1.0  # codes; senders that call every channel "microvolts" do not scale them
         elif type_ in DATA_TYPES and unit == "1":
             unit = ""  # counts of an amplifier, whose size in volts only the user can know
         if type_ in DATA_TYPES and declared is not None:
