@@ -52,7 +52,7 @@ def test_a_folder_and_a_zip_hold_the_same(folder: Path, packed: Path) -> None:
         if isinstance(array, np.ndarray):
             np.testing.assert_array_equal(one.array(name), array)
             assert not one.array(name).flags.writeable
-    assert [item.name for item in one.items(manifest.heads[0])][-1] == "a picture"  # type: ignore[arg-type]
+    assert [item.name for item in one.items(manifest.heads[0])][-1] == "a picture"
 
 
 def test_one_content_gives_one_zip_to_the_byte(packed: Path, tmp_path: Path) -> None:
@@ -341,6 +341,14 @@ def test_all_contradictions_are_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(BundleError) as error:
         Bundle.open(tmp_path)
     assert all(place in str(error.value) for place in ("$.golden.tolerance", "$.contract.sfreq", "$.heads[0].k"))
+
+
+def test_two_heads_of_one_kind_are_refused(tmp_path: Path) -> None:
+    """A window's message has room for one retrieval and one label: the second would silently replace the first."""
+    heads = msgspec.to_builtins(bundles.parts()[0].heads)
+    folder = bundles.write_raw(tmp_path / "b", changed(["heads"], [*heads, heads[1]]), bundles.parts()[1])
+    with pytest.raises(BundleError, match=r"\$\.heads has several of kind 'classify'"):
+        Bundle.open(folder)
 
 
 def test_windows_of_two_lengths_are_refused(tmp_path: Path) -> None:

@@ -92,6 +92,9 @@ def _head_problems(manifest: Manifest) -> Iterable[str]:
     if not manifest.heads:
         yield "$.heads is empty"
     yield from _repeated("$.encoder.outputs", outputs)
+    for kind in (RetrieveHead, ClassifyHead):
+        if sum(isinstance(head, kind) for head in manifest.heads) > 1:
+            yield f"$.heads has several of kind {kind.__struct_config__.tag!r}; a window's message has room for one"
     for i, head in enumerate(manifest.heads):
         if head.output not in outputs:
             yield f"$.heads[{i}].output is {head.output!r}; the encoder gives {', '.join(outputs)}"
