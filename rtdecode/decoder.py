@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rtdecode.encode.bundle import Bundle
 from rtdecode.encode.contract import check_contract
 from rtdecode.encode.engine import Engine, Outputs
-from rtdecode.errors import EncodeError, StampError
+from rtdecode.errors import ConfigError, EncodeError, StampError
 from rtdecode.heads.base import Head
 from rtdecode.heads.build import build_heads
 from rtdecode.heads.outputs import HeadOutput
@@ -28,7 +28,7 @@ from rtdecode.signal import Channel, Chunk, Marker, StreamInfo, check_stamps
 from rtdecode.stream.condition import Conditioner, WindowConditioner
 from rtdecode.stream.segment import TIE, Due, Segment
 from rtdecode.stream.steps import WindowStep
-from rtdecode.stream.window import Locked, WindowSpec
+from rtdecode.stream.window import Locked, Sliding, WindowSpec
 
 #: Seconds of conditioned samples kept beyond the longest window: how long a marker may come after its samples.
 HISTORY_S = 10.0
@@ -127,6 +127,11 @@ class Decoder:
     history_s : float
         Seconds of conditioned samples kept beyond the longest window.
 
+    Raises
+    ------
+    ConfigError
+        A sliding window hops by less than a sample.
+
     Notes
     -----
     Two laws hold, whatever the timing. However the same samples are cut into chunks, and in whatever order markers come
@@ -150,6 +155,12 @@ class Decoder:
         clock: Callable[[], float] | None = None,
         history_s: float = HISTORY_S,
     ) -> None:
+        for window in windows:
+            if isinstance(window, Sliding) and window.step(conditioner.sfreq) < 1:
+                raise ConfigError(
+                    f"window {window.name!r} hops by {window.hop:g} s; expected at least one sample, "
+                    f"{1 / conditioner.sfreq:g} s at {conditioner.sfreq:g} Hz: no two windows are the same"
+                )
         self.conditioner = conditioner
         self.engine = engine
         self.heads = tuple(heads)
@@ -207,16 +218,26 @@ class Decoder:
         ------
         ContractError
             The stream does not meet the contract: the channel, unit or rate at fault is named.
+        ConfigError
+            `windows` are not as long as the bundle's, or one hops by less than a sample.
         """
         manifest = bundle.manifest
         columns = check_contract(info, manifest.contract, channels)
         picked = tuple(info.channels[at] for at in columns)
+        conditioner = bundle.conditioner()
+        expected = manifest.windows[0].n_samples(conditioner.sfreq)
+        for window in windows:
+            if (found := window.n_samples(conditioner.sfreq)) != expected:
+                raise ConfigError(
+                    f"window {window.name!r} has {found} samples at {conditioner.sfreq:g} Hz; the encoder of "
+                    f"{bundle.source} takes {expected} ({expected / conditioner.sfreq:g} s)"
+                )
         return cls(
             columns=columns,
             channels=picked,
             n_stream_channels=len(info.channels),
             sfreq=manifest.contract.sfreq,
-            conditioner=bundle.conditioner(),
+            conditioner=conditioner,
             window_steps=manifest.conditioning.window,
             windows=windows or manifest.windows,
             engine=engine,

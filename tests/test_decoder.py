@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import bundles
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,9 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from rtdecode.decoder import Decoder, Result, Status, hold_finite
+from rtdecode.encode.bundle import write_bundle
 from rtdecode.encode.engine import EngineInfo, Outputs
-from rtdecode.errors import EncodeError, StampError
-from rtdecode.signal import Channel, Chunk, Marker
+from rtdecode.errors import ConfigError, EncodeError, StampError
+from rtdecode.signal import Channel, Chunk, Marker, StreamInfo
 from rtdecode.stream.condition import Conditioner
 from rtdecode.stream.steps import Baseline, Filter, Reference, Resample, StreamStep, WindowStep
 from rtdecode.stream.window import Locked, Sliding, WindowSpec
@@ -125,7 +128,7 @@ def tapes(draw: st.DrawFn) -> Tape:
 def window_sets(draw: st.DrawFn) -> list[WindowSpec]:
     length = draw(st.sampled_from([0.05, 0.2, 0.31]))
     windows: list[WindowSpec] = [
-        Sliding(name="slide", length=length, hop=draw(st.sampled_from([0.01, 0.05, 0.333, 0.5]))),
+        Sliding(name="slide", length=length, hop=draw(st.sampled_from([0.02, 0.05, 0.333, 0.5]))),
         Locked(name="cue", tmin=0.0, tmax=length, markers=("T1", "T2")),
         Locked(name="all", tmin=draw(st.sampled_from([-0.3, -0.1])), tmax=0.07, markers=("*",)),
     ]
@@ -223,7 +226,7 @@ def test_every_due_window_gives_exactly_one_result(tape: Tape, windows: list[Win
 
 
 def nearest(tape: Tape, marker: Marker) -> tuple[int, int] | None:
-    """Segment and index of the sample within half a period of a marker, by looking at all of them; the earlier of two."""
+    """Segment and index of the sample within half a period of a marker, by looking at all; the earlier of two."""
     best: tuple[float, int, int] | None = None
     for piece in tape.pieces:
         for at, stamp in enumerate(piece.stamps):
@@ -351,6 +354,33 @@ def test_timing_comes_from_the_clock_that_was_handed_in() -> None:
     (result,) = decoder.push(chunk(0, 10, arrived=99.5))
     assert result.timing.stamp == pytest.approx(10.09)
     assert (result.timing.arrived, result.timing.due, result.timing.encoded) == (99.5, 100.0, 101.0)
+
+
+@pytest.mark.parametrize(("periods", "start"), [(-2.5, -3), (-0.5, 0), (19.5, 19), (21.5, 21)])
+def test_a_marker_half_way_between_samples_falls_on_the_earlier_one(periods: float, start: int) -> None:
+    """Within the data and outside, whatever the last bits of a stamp that came by way of another clock."""
+    for error in (-1e-9, 0.0, 1e-9):
+        decoder, _ = make_decoder([Locked(tmin=0.0, tmax=0.1, markers=("*",))])
+        marker = Marker(10 + periods / SFREQ + error, "a")
+        (result,) = decoder.push(chunk(0, 20), [marker], np.inf) + decoder.finish()
+        assert (result.start, result.status) == (start, Status.OK if start == 0 else Status.GAP)
+
+
+def test_a_hop_of_less_than_a_sample_is_refused() -> None:
+    make_decoder([Sliding(length=0.1, hop=0.01)])
+    for hop in (0.009, 1e-9):
+        with pytest.raises(ConfigError, match=r"hops by .*at least one sample, 0\.01 s"):
+            make_decoder([Sliding(length=0.1, hop=hop)])
+
+
+def test_windows_that_the_encoder_cannot_take_are_refused_at_once(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "b.zip", *bundles.parts())
+    channels = tuple(Channel(c.name, c.type, c.unit) for c in bundle.manifest.contract.channels)
+    info = StreamInfo(channels, bundles.SFREQ)
+    length = bundles.TIME / bundles.SFREQ
+    Decoder.from_bundle(bundle, info, TapEngine(), windows=[Sliding(length=length, hop=1.0)])
+    with pytest.raises(ConfigError, match=rf"window 'long' has {2 * bundles.TIME} samples.*takes {bundles.TIME}"):
+        Decoder.from_bundle(bundle, info, TapEngine(), windows=[Sliding(name="long", length=2 * length, hop=1.0)])
 
 
 def test_markers_without_any_samples_are_accounted_for() -> None:

@@ -246,17 +246,23 @@ class Segment:
             ahead = (self.first_stamp - stamp) * self._sfreq
             if ahead <= half:
                 return self._first_index, None
-            return self._first_index - round(ahead), ("gap", "the marker lies before the segment's first sample")
+            return self._first_index + _nearest_whole(-ahead), (
+                "gap",
+                "the marker lies before the segment's first sample",
+            )
         if stamp > self.last_stamp:
             after = (stamp - self.last_stamp) * self._sfreq
             if after <= half:
                 return self.next_index - 1, None
-            return self.next_index - 1 + round(after), ("gap", "the marker lies after the segment's last sample")
+            return self.next_index - 1 + _nearest_whole(after), (
+                "gap",
+                "the marker lies after the segment's last sample",
+            )
         oldest = self._times.oldest_index
         stamps = self._times.view(oldest, self._times.next_index)[:, 0]
         if stamp < stamps[0]:
             before = (float(stamps[0]) - stamp) * self._sfreq
-            return oldest - round(before), ("skipped", "its samples are no longer kept")
+            return oldest + _nearest_whole(-before), ("skipped", "its samples are no longer kept")
         right = int(np.searchsorted(stamps, stamp, side="left"))
         before = float(stamps[max(right - 1, 0)])
         # Where samples are missing their stamps repeat the last one that came; the first of equals is that sample.
@@ -381,3 +387,8 @@ class Segment:
             self._holes = [hole for hole in self._holes if hole.stop > oldest]
         if self._bad and self._bad[0][0] < oldest:
             self._bad = [item for item in self._bad if item[0] >= oldest]
+
+
+def _nearest_whole(samples: float) -> int:
+    """Nearest whole number of samples; half way it is the earlier one, within `TIE`."""
+    return math.ceil(samples - 0.5 - TIE)
