@@ -5,14 +5,14 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from rtdecode.errors import WireError
 from rtdecode.signal import Batch, Chunk, Marker, StreamInfo
-from rtdecode.wire.framing import decode, encode
-from rtdecode.wire.messages import Samples, WireMarker
+from rtdecode.wire.framing import decode, encode_header
+from rtdecode.wire.messages import Array, Samples, WireMarker
 
 SAMPLES_TOPIC = "acquire.samples"
+_SAMPLES_TOPIC = SAMPLES_TOPIC.encode()
 EVENT_TOPIC = "acquire.event"
 
 #: Bytes of samples in one answer of the log; small enough that a reader looks up in between.
@@ -90,9 +90,21 @@ def samples_frames(
         The source has ended.
     """
     chunk = batch.chunk
+    arrays: tuple[Array, ...] = ()
+    payload: list[bytes] = []
+    if chunk is not None:
+        n, n_channels = chunk.samples.shape
+        arrays = (
+            Array(name="samples", dtype="<f4", shape=(n, n_channels)),
+            Array(name="stamps", dtype="<f8", shape=(n,)),
+        )
+        payload = [chunk.samples.astype("<f4", copy=False).tobytes(), chunk.stamps.astype("<f8", copy=False).tobytes()]
+    # Straight to the header, without `wire.framing.encode`: each chunk passes here before anybody can decode it, and
+    # what `encode` finds out about topic and arrays is known.
     message = Samples(
         seq=seq,
         publisher=run,
+        arrays=arrays,
         segment=position[0] if chunk is None else chunk.segment,
         first_index=position[1] if chunk is None else chunk.first_index,
         arrived=now if chunk is None else chunk.arrived,
@@ -100,8 +112,7 @@ def samples_frames(
         watermark=batch.watermark,
         end=end,
     )
-    arrays: dict[str, NDArray[Any]] = {} if chunk is None else {"samples": chunk.samples, "stamps": chunk.stamps}
-    return [bytes(frame) for frame in encode(SAMPLES_TOPIC, message, arrays)]
+    return [_SAMPLES_TOPIC, encode_header(message), *payload]
 
 
 def read_samples(frames: Sequence[bytes]) -> tuple[Samples, Batch]:
