@@ -1,6 +1,5 @@
 """Whether a stream is what a bundle was trained for; if not, everything that is different, at once."""
 
-import difflib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -14,6 +13,9 @@ RATE_TOLERANCE = 1e-4
 
 #: How a unit is usually declared, for the hint where a stream declares none.
 _DECLARE = {"V": "uV", "T": "fT", "T/m": "fT/cm"}
+
+#: So many channels are listed for one problem; another montage would fill the screen with names.
+LISTED = 20
 
 ChannelRule = Literal["strict", "by-name"]
 
@@ -40,16 +42,18 @@ def check_contract(info: StreamInfo, contract: Contract, channels: ChannelRule =
     Raises
     ------
     ContractError
-        The stream does not meet the contract. The message names every difference: missing, extra, repeated and
-        reordered channels, types, units, rate.
+        The stream does not meet the contract. The message names every difference: missing, extra, unnamed, repeated
+        and reordered channels, types, units, rate. Of each it lists `LISTED` channels at most, and counts the rest.
     """
     wanted = {channel.name: channel for channel in contract.channels}
-    columns = [
+    data = [
         column for column, channel in enumerate(info.channels) if channel.type in DATA_TYPES or channel.name in wanted
     ]
+    columns = [column for column in data if info.channels[column].name]
     column_of = {info.channels[column].name: column for column in reversed(columns)}
     offered = [info.channels[column].name for column in columns]
-    problems = [*_rate(info.sfreq, contract.sfreq), *_missing(wanted, info.names)]
+    problems = [*_rate(info.sfreq, contract.sfreq), *_unnamed(len(data) - len(columns), channels)]
+    problems += _missing(wanted, info.names)
     problems += _repeated(offered, wanted if channels == "by-name" else None)
     if channels == "strict":
         problems += _extra(offered, wanted)
@@ -70,22 +74,32 @@ def _rate(found: float, expected: float) -> Iterable[str]:
         yield f"rate: {found:.10g} Hz; expected {expected:.10g} Hz: set the amplifier, or train for this rate"
 
 
+def _unnamed(n: int, rule: ChannelRule) -> Iterable[str]:
+    if n and rule == "strict":
+        yield (
+            f"names: {n} channel{'s' * (n != 1)} without a name; expected the contract's: "
+            "declare them in the configuration, [source.declare] names = [...]"
+        )
+
+
 def _missing(wanted: Iterable[str], offered: Sequence[str]) -> Iterable[str]:
     there = set(offered)
     missing = [name for name in wanted if name not in there]
-    if missing:
-        yield f"missing: {', '.join(f'{name!r}{_near(name, offered)}' for name in missing)}"
-
-
-def _near(name: str, offered: Sequence[str]) -> str:
-    """A channel that may be meant: names differ by case and dots between the copies of one recording."""
-    plain = {_plain(other): other for other in reversed(offered)}
-    near = difflib.get_close_matches(_plain(name), list(plain), n=1, cutoff=0.8)
-    return f" (the stream has {plain[near[0]]!r}; names must agree to the letter)" if near else ""
+    alike = {_plain(name): name for name in reversed(offered)}
+    spelled = [(name, alike[_plain(name)]) for name in missing if _plain(name) in alike]
+    absent = [name for name in missing if _plain(name) not in alike]
+    if absent:
+        yield f"missing: {_listed(absent)}"
+    if spelled:
+        yield (
+            f"spelling: {_some([f'{other!r} instead of {name!r}' for name, other in spelled])}; "
+            "names must agree to the letter"
+        )
 
 
 def _plain(name: str) -> str:
-    return name.casefold().strip(". ").removeprefix("eeg ")
+    """What the spellings of one name share: ``Fc5.`` (PhysioNet), ``EEG FC5``, ``FC5``; ``MEG 0111``, ``MEG0111``."""
+    return "".join(c for c in name.casefold().removeprefix("eeg ") if c.isalnum())
 
 
 def _repeated(offered: Sequence[str], among: Iterable[str] | None) -> Iterable[str]:
@@ -97,7 +111,8 @@ def _repeated(offered: Sequence[str], among: Iterable[str] | None) -> Iterable[s
 
 def _extra(offered: Sequence[str], wanted: Iterable[str]) -> Iterable[str]:
     known = set(wanted)
-    extra = [name for name in dict.fromkeys(offered) if name not in known]
+    spelled = {_plain(name) for name in known.difference(offered)}  # those have a line of their own
+    extra = [name for name in dict.fromkeys(offered) if name not in known and _plain(name) not in spelled]
     if extra:
         yield (
             f"extra: {_listed(extra)}; "
@@ -139,10 +154,16 @@ def _units(pairs: Sequence[tuple[Channel, ContractChannel]]) -> Iterable[str]:
         else:
             declare = _DECLARE.get(expected_unit, expected_unit)
             yield (
-                f"unit: none declared on {_listed(names)}; expected one that converts to {expected_unit}: declare it "
-                f'in the configuration, [source.declare] unit = "{declare}" (or whatever the amplifier sends)'
+                f"unit: none declared, or an unknown one, on {_listed(names)}; expected one that converts to "
+                f'{expected_unit}: declare it in the configuration, [source.declare] unit = "{declare}" (or whatever '
+                "the amplifier sends)"
             )
 
 
 def _listed(names: Sequence[str]) -> str:
-    return f"{len(names)} channel{'s' * (len(names) != 1)} ({', '.join(names)})"
+    return f"{len(names)} channel{'s' * (len(names) != 1)} ({_some(names)})"
+
+
+def _some(texts: Sequence[str]) -> str:
+    rest = len(texts) - LISTED
+    return ", ".join(texts[:LISTED]) + (f" and {rest} more" if rest > 0 else "")
