@@ -6,10 +6,11 @@ import os
 import sys
 import time
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import typer
 from rich.console import Console
@@ -58,7 +59,7 @@ def replay(
     # The thread count is part of what makes a replay equal to the live run; it is read when NumPy is loaded.
     os.environ.update(ONE_THREAD)
     pace = _speed(speed)
-    if out is not None and out.exists() and out.samefile(recording):
+    if out is not None and out.exists() and recording.exists() and out.samefile(recording):
         raise ConfigError(f"--out is the recording itself, {out}; expected another file")
     settings = _settings(recording, bundle, config, pipeline)
     settings.channels = channels or settings.channels
@@ -155,9 +156,9 @@ def _run(settings: _Settings, speed: float, out: Path | None, hop: float | None,
         decoder = Decoder.from_bundle(bundle, source.info, engine, channels=settings.channels, windows=windows)
         writer = ResultWriter(settings.name, bundle.id, decoder)
         score = Score(bundle.manifest.heads[0], decoder.heads[0].names)
-        lines = stack.enter_context(out.open("wb")) if out is not None else None
+        lines = stack.enter_context(_Lines(out)) if out is not None else None
         bar = stack.enter_context(_progress(quiet))
-        task = bar.add_task(source.path.name, total=source.n_samples)
+        task = bar.add_task(escape(source.path.name), total=source.n_samples)
         statuses: Counter[str] = Counter()
         began = time.perf_counter()
         results = play(source, decoder, speed=speed, progress=lambda chunk: bar.advance(task, len(chunk)))
@@ -182,6 +183,37 @@ def _run(settings: _Settings, speed: float, out: Path | None, hop: float | None,
             "statuses": dict(sorted(statuses.items())),
             "accuracy": _accuracy(score),
         }
+
+
+class _Lines:
+    """The file of results; what keeps it from being written is the argument's fault, not a bug."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._explained():
+            self._file = path.open("wb")
+
+    def write(self, line: bytes) -> None:
+        """Append bytes."""
+        with self._explained():
+            self._file.write(line)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._explained():
+            self._file.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ConfigError(
+                f"--out {self._path} cannot be written: {error.strerror or error}; "
+                "expected a file in a folder that exists, may be written to and has room"
+            ) from error
 
 
 def _sliding(bundle: "Bundle", hop: float) -> "WindowSpec":

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from rtdecode.errors import ConfigError
@@ -52,9 +53,13 @@ def stream(
         raise ConfigError(f"--speed is {speed}; expected a number above 0")
     if not math.isfinite(chunk_ms) or chunk_ms <= 0:
         raise ConfigError(f"--chunk-ms is {chunk_ms}; expected a number above 0")
+    if math.isnan(wait):
+        raise ConfigError(f"--wait is {wait}; expected seconds, 0 for not at all, or -1 for ever")
     console = Console(stderr=True, highlight=False)
     served = name or recording.stem
     marker_name = None if no_markers else markers or f"{served}-markers"
+    if marker_name == served:
+        raise ConfigError(f"--name and --markers are both {served!r}; expected two names, by which consumers find them")
 
     def opened() -> RecordingSource:
         rules = [TriggerRule(channel) for channel in trigger or ()]
@@ -86,16 +91,16 @@ def _describe(console: Console, source: RecordingSource, served: str, marker_nam
     kinds = ", ".join(f"{count} {type_}" for type_, count in Counter(c.type for c in info.channels).items())
     units = "/".join(sorted({channel.unit or "undeclared" for channel in info.channels}))
     console.print(
-        f"[bold]{served}[/]: {len(info.channels)} channels ({kinds}; {units}), {info.sfreq:g} Hz, "
+        f"[bold]{escape(served)}[/]: {len(info.channels)} channels ({kinds}; {units}), {info.sfreq:g} Hz, "
         f"{source.duration:.1f} s"
         + (f", {source.n_holes} holes" if source.n_holes else "")
         + (f", at {speed:g} times its rate" if speed != 1 else "")
     )
-    console.print(f"[bold]{marker_name}[/]: its markers" if marker_name else "no markers are served")
+    console.print(f"[bold]{escape(marker_name)}[/]: its markers" if marker_name else "no markers are served")
     for flag in info.declared_by_user:
-        console.print(f"declared by you: {flag}")
+        console.print(f"declared by you: {flag}", markup=False)
     if source.left_out:
-        console.print(f"left out, since their rate differs: {', '.join(source.left_out)}")
+        console.print(f"left out, since their rate differs: {', '.join(source.left_out)}", markup=False)
 
 
 def _serve(
