@@ -5,14 +5,17 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from rtdecode.errors import WireError
 from rtdecode.signal import Batch, Chunk, Marker, StreamInfo
 from rtdecode.wire.framing import decode, encode_header
-from rtdecode.wire.messages import Array, Samples, WireMarker
+from rtdecode.wire.messages import VERSION, Array, Samples, WireMarker
 
 SAMPLES_TOPIC = "acquire.samples"
 _SAMPLES_TOPIC = SAMPLES_TOPIC.encode()
+_DESCRIBED = ("samples", "<f4", "stamps", "<f8")
+_samples_decoder = msgspec.msgpack.Decoder(Samples)
 EVENT_TOPIC = "acquire.event"
 
 #: Bytes of samples in one answer of the log; small enough that a reader looks up in between.
@@ -117,13 +120,9 @@ def samples_frames(
 
 def read_samples(frames: Sequence[bytes]) -> tuple[Samples, Batch]:
     """The message and the batch again; raises `WireError`."""
-    topic, message, arrays = decode(frames)
-    if not isinstance(message, Samples):
-        raise WireError(f"{topic}: expected samples")
+    message, arrays = _own_arrays(frames) or _any_arrays(frames)
     chunk = None
     if arrays:
-        if set(arrays) != {"samples", "stamps"}:
-            raise WireError(f"{topic}: expected the arrays samples and stamps; got {', '.join(sorted(arrays))}")
         chunk = Chunk(
             samples=arrays["samples"].astype(np.float32, copy=False),
             stamps=arrays["stamps"].astype(np.float64, copy=False),
@@ -133,6 +132,31 @@ def read_samples(frames: Sequence[bytes]) -> tuple[Samples, Batch]:
         )
     markers = [Marker(marker.stamp, marker.value, marker.stream) for marker in message.markers]
     return message, Batch(chunk, markers, message.watermark)
+
+
+def _own_arrays(frames: Sequence[bytes]) -> tuple[Samples, dict[str, NDArray[Any]]] | None:
+    """What `samples_frames` made of a chunk, in a fraction of the time that any message takes; None for all else."""
+    if len(frames) != 4 or frames[0] != _SAMPLES_TOPIC:
+        return None
+    try:
+        message = _samples_decoder.decode(frames[1])
+        first, second = message.arrays
+        if message.v != VERSION or (first.name, first.dtype, second.name, second.dtype) != _DESCRIBED:
+            return None
+        samples = np.frombuffer(frames[2], "<f4").reshape(first.shape)
+        stamps = np.frombuffer(frames[3], "<f8").reshape(second.shape)
+    except ValueError:  # msgspec's errors are ValueErrors; `_any_arrays` says what is wrong
+        return None
+    return message, {"samples": samples, "stamps": stamps}
+
+
+def _any_arrays(frames: Sequence[bytes]) -> tuple[Samples, dict[str, NDArray[Any]]]:
+    topic, message, arrays = decode(frames)
+    if not isinstance(message, Samples):
+        raise WireError(f"{topic}: expected samples")
+    if arrays and set(arrays) != {"samples", "stamps"}:
+        raise WireError(f"{topic}: expected the arrays samples and stamps; got {', '.join(sorted(arrays))}")
+    return message, arrays
 
 
 def split(frames: Sequence[bytes], counts: Sequence[int]) -> Iterator[Sequence[bytes]]:
