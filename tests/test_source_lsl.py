@@ -87,6 +87,18 @@ def test_no_such_stream_lists_those_that_are(outlets: Callable[..., lsl_outlet.O
         assert part in message
 
 
+def test_a_search_ends_when_its_time_is_over(lsl_here: Path) -> None:
+    """Against a search of 4 s that begins with it: liblsl takes 5.5 s for one of 0.5 s, and cannot be interrupted."""
+    import pylsl
+
+    longer = threading.Thread(target=pylsl.resolve_bypred, args=("name='nobody'", 1, 4.0))
+    longer.start()
+    with pytest.raises(StreamNotFoundError, match=r"within 0\.5 s"):
+        LslSource(name="nobody", timeout_s=0.5).open()
+    assert longer.is_alive()
+    longer.join()
+
+
 def test_two_that_match_are_both_listed(outlets: Callable[..., lsl_outlet.Outlet]) -> None:
     first = outlets(type="Twins", source_id="left-one")
     outlets(name=first.name, type="Twins", source_id="right-one")

@@ -18,6 +18,7 @@ from rtdecode import hostclock
 from rtdecode.errors import SourceError, StreamNotFoundError
 from rtdecode.signal import Marker
 from rtdecode.sources.lsl_streams import (
+    LOOK_S,
     SETTLE_S,
     MarkerQuery,
     Puller,
@@ -165,18 +166,18 @@ class Link:
     def reconnect(self, timeout: float) -> bool:
         """Look for the stream again until it is there, `timeout` is over, or the source is closed."""
         deadline = hostclock.now() + timeout
-        while not self.stop.is_set() and (left := deadline - hostclock.now()) > 0:
+        while not self.stop.is_set() and hostclock.now() < deadline:
             try:
-                self._look(min(0.5, left))
+                self._look()
             except StreamNotFoundError:
                 continue
             self.reconnects += 1
             return True
         return False
 
-    def _look(self, timeout: float) -> None:
+    def _look(self) -> None:
         # resolve() lists what is visible when it fails, which takes a second; here it is asked again and again.
-        if not pylsl().resolve_bypred(self.again().predicate, 1, timeout):
+        if not pylsl().resolve_bypred(self.again().predicate, 1, LOOK_S):
             raise StreamNotFoundError(f"no LSL stream with {self.again()}")
         self.connect(self.again(), 2.0, settle=0.0)
         self.subscribe(2.0)
@@ -299,6 +300,6 @@ class MarkerLink(Link):
 
     def _reconnect_quietly(self) -> None:
         try:
-            self.reconnect(0.5)
+            self.reconnect(LOOK_S)
         except SourceError:
             self.stop.wait(0.5)  # something else has taken its name; keep looking for what was there

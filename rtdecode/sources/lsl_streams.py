@@ -14,9 +14,11 @@ from rtdecode.sources.declare import RawChannel
 
 _FORMATS = {1: "float32", 2: "double64", 3: "string", 4: "int32", 5: "int16", 6: "int8", 7: "int64"}
 _LOST, _TIMED_OUT = -2, -1
-#: How long a second stream that matches is looked for. liblsl asks known peers one by one only after the half second
-#: that it gives multicast.
-SETTLE_S = 0.7
+#: The shortest search, in seconds. liblsl asks known peers one by one only after the half second that it gives
+#: multicast, and a search of just that half second takes five more: it ends while it begins to ask them (1.18.0).
+LOOK_S = 0.7
+#: How long a second stream that matches is looked for.
+SETTLE_S = LOOK_S
 
 
 def pylsl() -> Any:
@@ -82,7 +84,7 @@ def resolve(query: StreamQuery, timeout: float, settle: float = SETTLE_S) -> Any
     query : StreamQuery
         Which one.
     timeout : float
-        Seconds to wait for it.
+        Seconds to wait for it; at least `LOOK_S`.
     settle : float
         Seconds to wait for a second one, which would make the match ambiguous.
 
@@ -95,7 +97,7 @@ def resolve(query: StreamQuery, timeout: float, settle: float = SETTLE_S) -> Any
     """
     if not query.predicate:
         raise SourceError("no stream was asked for; set `name`, `type` or `source_id` of [source]")
-    found = pylsl().resolve_bypred(query.predicate, 1, timeout)
+    found = pylsl().resolve_bypred(query.predicate, 1, max(timeout, LOOK_S))
     if not found:
         visible = _unique(pylsl().resolve_streams(1.0))
         listed = "\n  ".join(describe_stream(info) for info in visible)
