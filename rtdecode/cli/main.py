@@ -4,15 +4,18 @@ A verb is imported only when it is called (or when all are listed), so that ``rt
 inference runtime and ``rtdecode acquire`` without the encoders.
 """
 
+import errno
 import importlib
+import io
+import os
 import sys
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
 
-from rtdecode.errors import RtdecodeError
+from rtdecode.errors import ConfigError, RtdecodeError
 
 #: Verb -> where its function (or its group of sub-verbs) lives, in the order in which ``--help`` lists them.
 VERBS = {
@@ -27,6 +30,9 @@ VERBS = {
     "control": "rtdecode.cli.control:control",
     "bundle": "rtdecode.cli.bundle:bundle_app",
 }
+
+#: A disk that is full, or of which no more is allowed; Windows knows no quota.
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 def build_app(verb: str | None) -> typer.Typer:
@@ -74,12 +80,25 @@ def _root(
 def main() -> None:
     """Run the command line; an `RtdecodeError` becomes its message and its exit code, a bug a traceback and 70."""
     verb = sys.argv[1] if len(sys.argv) > 1 else None
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names and arrows reach terminals and logs that know only ASCII
+            stream.reconfigure(errors="backslashreplace")
     try:
         build_app(verb)()
     except RtdecodeError as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]rtdecode: {type(error).__name__}:[/]", end=" ")
-        sys.stderr.write(f"{error}\n")
-        sys.exit(error.exit_code)
+        _fail(error)
+    except OSError as error:
+        if error.errno not in _FULL:
+            sys.excepthook(*sys.exc_info())
+            sys.exit(70)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python's own flush at exit must not fail again
+        _fail(ConfigError(f"what is printed or written has no room ({error.strerror}); free some, or write elsewhere"))
     except Exception:
         sys.excepthook(*sys.exc_info())
         sys.exit(70)
+
+
+def _fail(error: RtdecodeError) -> NoReturn:
+    Console(stderr=True, highlight=False).print(f"[bold red]rtdecode: {type(error).__name__}:[/]", end=" ")
+    sys.stderr.write(f"{error}\n")
+    sys.exit(error.exit_code)
