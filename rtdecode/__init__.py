@@ -1,6 +1,7 @@
 """rtdecode: decode brain recordings while they run.
 
-The names below are the public API; each is loaded when it is first used, so that a subscriber needs no inference runtime.
+The names below are the public API; each is loaded when it is first used, so that a subscriber needs no inference
+runtime.
 """
 
 import importlib

@@ -120,7 +120,7 @@ def gdf_bytes(values: NDArray[np.int64], *, rate: int = 100) -> bytes:
     table += struct.pack("<q", -32768) * channels + struct.pack("<q", 32767) * channels + bytes(80 * channels)
     table += struct.pack("<i", rate) * channels + struct.pack("<i", 3) * channels + bytes(32 * channels)
     body = b"".join(values[r * rate : (r + 1) * rate].T.astype("<i2").tobytes() for r in range(n // rate))
-    return head + table + body + struct.pack("<B", 1) + (100).to_bytes(3, "little") + struct.pack("<I", 0)
+    return bytes(head + table) + body + struct.pack("<B", 1) + (100).to_bytes(3, "little") + struct.pack("<I", 0)
 
 
 def write_brainvision(

@@ -197,14 +197,14 @@ def test_the_count_adds_up(tally: Tally) -> None:
 
 
 def test_windows_are_accounted_for_only_if_the_daemon_counted_the_same(tally: Tally) -> None:
-    assert not tally.accounted
-    health = {"seq": 0, "pipeline": "demo", "dropped": 0, "uptime_s": 1.0}
+    def health(due: int, counts: dict[str, int]) -> Health:
+        return Health(seq=0, pipeline="demo", dropped=0, uptime_s=1.0, due=due, counts=counts)
+
     counts = dict.fromkeys(STATUSES, 0) | {"ok": 2, "late": 1, "gap": 1}
-    tally.health = Health(due=4, counts=counts, **health)  # type: ignore[arg-type]
-    assert tally.accounted
-    tally.health = Health(due=5, counts=counts | {"ok": 3}, **health)  # type: ignore[arg-type]
-    assert not tally.accounted
-    assert not Tally(items=160, budget_ms=50.0, health=Health(due=0, counts={}, **health)).accounted  # type: ignore[arg-type]
+    for said, accounted in ((None, False), (health(4, counts), True), (health(5, counts | {"ok": 3}), False)):
+        tally.health = said
+        assert tally.accounted is accounted
+    assert not Tally(items=160, budget_ms=50.0, health=health(0, {})).accounted
 
 
 def test_the_interval_is_wilsons() -> None:

@@ -5,7 +5,7 @@ import threading
 import hypothesis.strategies as st
 from hypothesis import given
 
-from rtdecode.daemon.log import ReplayLog
+from rtdecode.daemon.log import Entry, ReplayLog
 
 sizes = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 8)), max_size=60)
 
@@ -52,7 +52,7 @@ def test_since_gives_a_suffix_from_the_asked_number_on(messages: list[tuple[int,
 @given(sizes, st.integers(1, 120))
 def test_pages_put_together_are_the_whole(messages: list[tuple[int, int]], page: int) -> None:
     log, _ = fill(1e9, 10**9, messages)
-    whole = []
+    whole: list[Entry] = []
     while True:
         entries = log.since(len(whole), max_bytes=page)
         if not entries:

@@ -177,7 +177,7 @@ def test_the_spectrum_has_a_slope_an_alpha_peak_and_a_line() -> None:
     assert np.abs(samples[:, names.index("Fpz")]).max() > 60e-6
     assert samples[:, names.index("Fpz")].std() > 1.5 * samples[:, names.index("Pz")].std()
     # and neighbours hear the same sources
-    likeness = np.corrcoef(samples.T)
+    likeness = np.atleast_2d(np.corrcoef(samples.T))
     assert likeness[names.index("P3"), names.index("P1")] > likeness[names.index("P3"), names.index("F4")] + 0.3
 
 

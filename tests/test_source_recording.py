@@ -22,7 +22,8 @@ VALUES = files.counts()
 
 
 def play(source: RecordingSource) -> tuple[list[Chunk], list[Marker]]:
-    chunks, markers = [], []
+    chunks: list[Chunk] = []
+    markers: list[Marker] = []
     with source:
         while (batch := source.read()) is not None:
             markers += batch.markers
@@ -74,7 +75,7 @@ def test_elekta_triggers_are_those_in_the_channel(shared_data: Path) -> None:
     codes = joined(chunks)[:, source.info.names.index(name)].astype(int) & 0xFFFF
     onsets = np.flatnonzero((np.diff(codes) != 0) & (codes[1:] != 0)) + 1
     assert len(onsets) > 5
-    assert [(round(m.stamp * 1000), m.value) for m in markers] == [(k, str(codes[k])) for k in onsets]
+    assert [(round(m.stamp * 1000), m.value) for m in markers] == [(k, str(codes[k])) for k in onsets.tolist()]
 
 
 def test_the_stall_in_a_real_xdf_shows(shared_data: Path) -> None:
@@ -287,7 +288,7 @@ def xdf() -> bytes:
         "values": VALUES,
         "stamps": np.arange(500) / 100,
     }
-    return files.xdf_bytes([stream])
+    return bytes(files.xdf_bytes([stream]))
 
 
 def fif(folder: Path) -> Path:
