@@ -65,7 +65,7 @@ def encoder(weights: np.ndarray, time: int = TIME) -> bytes:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.checker.check_model(model)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def make_bundle(
@@ -167,7 +167,7 @@ class Listener:
             message = received.message
             if isinstance(message, Window):
                 if not message.retained:
-                    self.windows.append((message, received.arrays))
+                    self.windows.append((message, dict(received.arrays)))
             elif isinstance(message, Event):
                 if not message.retained:
                     self.events.append(message)

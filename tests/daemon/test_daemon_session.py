@@ -51,7 +51,7 @@ def test_every_due_window_is_published_once_with_the_payload_of_a_replay(session
             assert message.pipeline in ("p", "q")
             if message.status == "ok":
                 times = [ledger.arrived, ledger.received, ledger.due, ledger.encoded, ledger.published]
-                assert times == sorted(times)  # type: ignore[type-var]
+                assert times == sorted(times)
     assert not (session.folder / "rtdecode").exists() or not list((session.folder / "rtdecode").iterdir())
 
 

@@ -24,7 +24,7 @@ def recording(shared_data: Path) -> Path:
 
 
 def played(path: Path, speed: float, until: int) -> list[Batch]:
-    batches = []
+    batches: list[Batch] = []
     with PacedRecording(RecordingConfig(kind="recording", path=path, speed=speed)) as source:
         while (batch := source.read(0.5)) is not None and len(batches) < until:
             if batch.chunk is not None:
