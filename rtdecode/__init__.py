@@ -8,11 +8,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rtdecode.decoder import Decoder, Result, Status
+    from rtdecode.decoder import Decoder
     from rtdecode.encode.bundle import Bundle
     from rtdecode.encode.engines import make_engine
     from rtdecode.errors import RtdecodeError
     from rtdecode.offline import replay
+    from rtdecode.result import Result, Status
     from rtdecode.signal import Batch, Channel, Chunk, Marker, StreamInfo
     from rtdecode.sources.recording import RecordingSource
     from rtdecode.wire.messages import Description, Event, Health, Window
@@ -30,9 +31,9 @@ _HOME = {
     "Marker": "rtdecode.signal",
     "Received": "rtdecode.wire.subscriber",
     "RecordingSource": "rtdecode.sources.recording",
-    "Result": "rtdecode.decoder",
+    "Result": "rtdecode.result",
     "RtdecodeError": "rtdecode.errors",
-    "Status": "rtdecode.decoder",
+    "Status": "rtdecode.result",
     "StreamInfo": "rtdecode.signal",
     "Subscriber": "rtdecode.wire.subscriber",
     "Window": "rtdecode.wire.messages",

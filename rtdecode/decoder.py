@@ -10,8 +10,6 @@ import heapq
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Literal, Self
 
 import numpy as np
@@ -24,79 +22,21 @@ from rtdecode.errors import ConfigError, EncodeError, StampError
 from rtdecode.heads.base import Head
 from rtdecode.heads.build import build_heads
 from rtdecode.heads.outputs import HeadOutput
+from rtdecode.result import Result, Status, Timing
 from rtdecode.signal import Channel, Chunk, Marker, StreamInfo, check_stamps
-from rtdecode.stream.condition import Conditioner, WindowConditioner
+from rtdecode.stream.condition import Conditioner, window_conditioner
+from rtdecode.stream.finite import hold_finite
 from rtdecode.stream.segment import TIE, Due, Segment
 from rtdecode.stream.steps import WindowStep
 from rtdecode.stream.window import Locked, Sliding, WindowSpec
+
+__all__ = ["Decoder", "Result", "Status", "Timing"]
 
 #: Seconds of conditioned samples kept beyond the longest window: how long a marker may come after its samples.
 HISTORY_S = 10.0
 
 #: Longest piece of a chunk that is conditioned and cut at once, in seconds; bounds the ring, changes no result.
 BLOCK_S = 0.5
-
-
-class Status(StrEnum):
-    """What became of a due window."""
-
-    OK = "ok"
-    LATE = "late"
-    SKIPPED = "skipped"
-    GAP = "gap"
-    ARTIFACT = "artifact"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """When things happened to a window, in host-clock seconds; NaN where they did not, or nobody looked."""
-
-    stamp: float = math.nan
-    arrived: float = math.nan
-    due: float = math.nan
-    encoded: float = math.nan
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Result:
-    """The one result of one due window.
-
-    Parameters
-    ----------
-    window : str
-        Which of the pipeline's windows.
-    segment, start : int
-        Its id: segment, and first conditioned sample counted from the segment's start.
-    length : int
-        Conditioned samples in it.
-    sfreq : float
-        Conditioned rate in Hz.
-    status : Status
-        What became of it.
-    reason : str
-        Why it is not `ok`.
-    marker : Marker or None
-        The marker it hangs on.
-    outputs : Outputs
-        The encoder's outputs by name; empty unless it was encoded.
-    heads : tuple of HeadOutput
-        One for each head, in the bundle's order; empty unless it was encoded.
-    timing : Timing
-        Not part of the payload.
-    """
-
-    window: str
-    segment: int
-    start: int
-    length: int
-    sfreq: float
-    status: Status
-    reason: str = ""
-    marker: Marker | None = None
-    outputs: Outputs = field(default_factory=dict)
-    heads: tuple[HeadOutput, ...] = ()
-    timing: Timing = Timing()
 
 
 class Decoder:
@@ -173,7 +113,7 @@ class Decoder:
         self._sfreq = sfreq
         self._clock = clock if clock is not None else _no_clock
         self._window_steps = {
-            window.name: _window_conditioner(window_steps, window, conditioner) for window in self.windows
+            window.name: window_conditioner(window_steps, window, conditioner) for window in self.windows
         }
         self._lengths = {window.name: window.n_samples(conditioner.sfreq) for window in self.windows}
         self._block = max(1, math.floor(BLOCK_S * sfreq))
@@ -464,42 +404,10 @@ class Decoder:
         return result
 
 
-def hold_finite(
-    samples: NDArray[np.float32], before: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Replace samples that are not finite by their channel's last finite one, so that no filter state is poisoned.
-
-    Parameters
-    ----------
-    samples : ndarray of float32, shape (n, channels)
-        At least one row.
-    before : ndarray of float32, shape (channels,)
-        The last finite sample of each channel before these.
-
-    Returns
-    -------
-    held : ndarray of float32, shape (n, channels)
-        All finite.
-    bad : ndarray of bool, shape (n, channels)
-        Where something was replaced.
-    """
-    bad = ~np.isfinite(samples)
-    rows = np.where(bad, 0, np.arange(1, len(samples) + 1)[:, None])
-    last = np.maximum.accumulate(rows, axis=0)
-    held = np.take_along_axis(np.vstack([before, samples]), last, axis=0)
-    return held, bad
-
-
 def _check_finite(outputs: Outputs) -> None:
     for name, values in outputs.items():
         if not np.isfinite(values).all():
             raise EncodeError(f"the encoder's output {name!r} is not finite")
-
-
-def _window_conditioner(steps: Sequence[WindowStep], window: WindowSpec, conditioner: Conditioner) -> WindowConditioner:
-    tmin = window.tmin if isinstance(window, Locked) else 0.0
-    n_samples = window.n_samples(conditioner.sfreq)
-    return WindowConditioner(steps, conditioner.sfreq, tmin, len(conditioner.channels), n_samples)
 
 
 def _no_clock() -> float:

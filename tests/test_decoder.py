@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rtdecode.decoder import Decoder, Result, Status, hold_finite
+from rtdecode.decoder import Decoder, Result, Status
 from rtdecode.encode.bundle import write_bundle
 from rtdecode.encode.engine import EngineInfo, Outputs
 from rtdecode.errors import ConfigError, EncodeError, StampError
 from rtdecode.signal import Channel, Chunk, Marker, StreamInfo
 from rtdecode.stream.condition import Conditioner
+from rtdecode.stream.finite import hold_finite
 from rtdecode.stream.steps import Baseline, Filter, Reference, Resample, StreamStep, WindowStep
 from rtdecode.stream.window import Locked, Sliding, WindowSpec
 

@@ -29,8 +29,8 @@ from rtdecode.encode.container import (
 from rtdecode.encode.manifest import FORMAT, VERSION, GalleryItem, Manifest, RetrieveHead
 from rtdecode.errors import BundleError, RtdecodeError
 from rtdecode.signal import Channel
-from rtdecode.stream.condition import Conditioner, WindowConditioner
-from rtdecode.stream.window import Locked, WindowSpec
+from rtdecode.stream.condition import Conditioner, WindowConditioner, window_conditioner
+from rtdecode.stream.window import WindowSpec
 
 MANIFEST: Final = "manifest.json"
 
@@ -135,13 +135,8 @@ class Bundle:
 
     def window_conditioner(self, window: WindowSpec) -> WindowConditioner:
         """A conditioner for the declared window steps, for windows of one kind."""
-        conditioner = self.conditioner()
-        tmin = window.tmin if isinstance(window, Locked) else 0.0
-        n_samples = window.n_samples(conditioner.sfreq)
         try:
-            return WindowConditioner(
-                self.manifest.conditioning.window, conditioner.sfreq, tmin, len(conditioner.channels), n_samples
-            )
+            return window_conditioner(self.manifest.conditioning.window, window, self.conditioner())
         except RtdecodeError as error:
             raise BundleError(f"{self._place(MANIFEST)}: $.conditioning, window {window.name!r}: {error}") from error
 

@@ -34,10 +34,12 @@ from rtdecode.stream.steps import (
     RunningAlignment,
     Scale,
     StreamStep,
+    WindowStep,
 )
+from rtdecode.stream.window import Locked, WindowSpec
 from rtdecode.stream.window_steps import WindowConditioner
 
-__all__ = ["Conditioner", "Delay", "WindowConditioner"]
+__all__ = ["Conditioner", "Delay", "WindowConditioner", "window_conditioner"]
 
 #: Samples that go through the chain together. Longer chunks are cut: it changes nothing, and memory stays small.
 _AT_ONCE = 2048
@@ -202,6 +204,13 @@ class Conditioner:
                 return np.empty((0, len(self.channels)), dtype=np.float32)
         # Beyond float32 means garbage came in; it stays finite. Adding zero makes -0 and 0 one and the same.
         return np.clip(x, -_FLOAT32_MAX, _FLOAT32_MAX).astype(np.float32) + np.float32(0)
+
+
+def window_conditioner(steps: Sequence[WindowStep], window: WindowSpec, conditioner: Conditioner) -> WindowConditioner:
+    """The window steps for windows of one kind, cut from what `conditioner` gives; raises as `WindowConditioner`."""
+    tmin = window.tmin if isinstance(window, Locked) else 0.0
+    n_samples = window.n_samples(conditioner.sfreq)
+    return WindowConditioner(steps, conditioner.sfreq, tmin, len(conditioner.channels), n_samples)
 
 
 def _tag(step: StreamStep) -> str:
