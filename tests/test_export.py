@@ -7,23 +7,25 @@ import sys
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="exporting needs torch: pip install rtdecode[train]")
+pytest.importorskip("torch", reason="exporting needs torch: pip install rtdecode[train]")
 pytest.importorskip("onnxscript", reason="exporting needs onnxscript: pip install rtdecode[train]")
 pytest.importorskip("onnxruntime", reason="exporting needs an inference runtime: pip install rtdecode[cpu]")
 
-from rtdecode.encode.bundle import Bundle  # noqa: E402
-from rtdecode.encode.engines import make_engine  # noqa: E402
-from rtdecode.encode.golden import check_golden  # noqa: E402
-from rtdecode.encode.manifest import ClassifyHead, Contract, ContractChannel, EmbeddingHead  # noqa: E402
-from rtdecode.errors import BundleError, ConfigError, EngineError, GoldenError  # noqa: E402
-from rtdecode.signal import Channel  # noqa: E402
-from rtdecode.stream.condition import Conditioner  # noqa: E402
-from rtdecode.stream.steps import Conditioning, Filter, Matrix  # noqa: E402
-from rtdecode.stream.window import Sliding  # noqa: E402
-from rtdecode_export.bundle import GOLDEN_WINDOWS, check_arguments, export_bundle  # noqa: E402
-from rtdecode_export.cli import arguments_of  # noqa: E402
-from rtdecode_export.onnx import run_onnx, run_torch, to_onnx  # noqa: E402
-from rtdecode_models.simpleconv import EEGSimpleConv, Ensemble, SimpleConvConfig  # noqa: E402
+import torch
+
+from rtdecode.encode.bundle import Bundle
+from rtdecode.encode.engines import make_engine
+from rtdecode.encode.golden import check_golden
+from rtdecode.encode.manifest import ClassifyHead, Contract, ContractChannel, EmbeddingHead
+from rtdecode.errors import BundleError, ConfigError, EngineError, GoldenError
+from rtdecode.signal import Channel
+from rtdecode.stream.condition import Conditioner
+from rtdecode.stream.steps import Conditioning, Filter, Matrix
+from rtdecode.stream.window import Sliding
+from rtdecode_export.bundle import GOLDEN_WINDOWS, check_arguments, export_bundle
+from rtdecode_export.cli import arguments_of
+from rtdecode_export.onnx import run_onnx, run_torch, to_onnx
+from rtdecode_models.simpleconv import EEGSimpleConv, Ensemble, SimpleConvConfig
 
 NAMES = ("C3", "Cz", "C4")
 CONTRACT = Contract(channels=tuple(ContractChannel(name=name, type="eeg", unit="V") for name in NAMES), sfreq=100.0)

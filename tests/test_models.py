@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="training needs torch: pip install rtdecode[train]")
+pytest.importorskip("torch", reason="training needs torch: pip install rtdecode[train]")
 
-from hypothesis import given  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from rtdecode_models.fit import batches, fit, log_probabilities, mixup  # noqa: E402
-from rtdecode_models.recipe import Model, Training  # noqa: E402
-from rtdecode_models.simpleconv import EEGSimpleConv, Ensemble, SimpleConvConfig  # noqa: E402
+from rtdecode_models.fit import batches, fit, log_probabilities, mixup
+from rtdecode_models.recipe import Model, Training
+from rtdecode_models.simpleconv import EEGSimpleConv, Ensemble, SimpleConvConfig
 
 
 @pytest.mark.parametrize(("width", "n_blocks", "kernel", "parameters"), [(109, 4, 8, 2_462_246), (85, 1, 15, 245_654)])

@@ -264,9 +264,9 @@ def test_selection_takes_the_most_likely_setting(folder):
     )
     recipe = parse_recipe(table, "test")
     workshop = Workshop(recipe, folder)
-    said = []
+    said: list[str] = []
     chosen, rows = select(table, recipe, workshop, Progress(say=said.append))
-    assert chosen.conditioning.stream[0].low == 6.0
+    assert chosen.conditioning.stream[0] == Filter(low=6.0, high=16.0)
     assert [row["setting"]["conditioning.stream.0"] for row in rows] == bands[::-1]
     assert rows[0]["nll"] < rows[1]["nll"]
     assert len(said) == 2

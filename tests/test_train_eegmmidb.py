@@ -37,7 +37,11 @@ def _through_the_bundle(recipe_name, data, folder):
     engine.close()
     assert [result.status for result in results] == [Status.OK] * 15
     names = tuple(recipe.labels)
-    right = [r.heads[0].label.best == names[label_of(r.marker.value, recipe.labels)] for r in results]
+    right = []
+    for result in results:
+        assert result.marker is not None
+        assert result.heads[0].label is not None
+        right.append(result.heads[0].label.best == names[label_of(result.marker.value, recipe.labels)])
     return trained, results, right
 
 

@@ -88,8 +88,8 @@ def test_the_grid_is_a_product_and_tables_merge():
     recipe = parse_recipe(GOOD, "r.toml")
     tried = [parse_recipe(table, "variant") for _, table in variants(GOOD, recipe.select)]
     assert len(tried) == 6
-    assert {(t.conditioning.stream[0].low, t.conditioning.stream[0].high, t.model.width) for t in tried} == {
-        (low, high, width) for low, high in [(7.0, 30.0), (8.0, 20.0)] for width in (4, 8, 16)
+    assert {(t.conditioning.stream[0], t.model.width) for t in tried} == {
+        (Filter(low=low, high=high), width) for low, high in [(7.0, 30.0), (8.0, 20.0)] for width in (4, 8, 16)
     }
     assert "model" not in GOOD, "a variant changed the recipe itself"
 
