@@ -123,6 +123,7 @@ class Decoder:
         self._markers: list[Marker] = []
         self._watermark = -math.inf
         self._finite = np.zeros(len(self._columns), np.float32)
+        self._begun = np.zeros(len(self._columns), np.bool_)  # channels that had a finite sample since the last hole
         self._loss: str | None = None
 
     @classmethod
@@ -301,6 +302,7 @@ class Decoder:
         self.conditioner.restart(index)
         self.engine.restart(output)
         self._finite[:] = 0
+        self._begun[:] = False
 
     # --- samples and markers ------------------------------------------------------------------------------------------
 
@@ -312,12 +314,33 @@ class Decoder:
         if not np.isfinite(samples).all():
             samples, bad = hold_finite(samples, self._finite)
         self._finite[:] = samples[-1]
-        conditioned = self.conditioner.push(samples)
         segment = self._segments[-1]
+        conditioned = self._condition(samples, bad, segment.next_index)
         first = self.conditioner.outputs_before(segment.next_index)
         segment.append(chunk.stamps[start:stop], chunk.arrived, conditioned, bad)
         if len(conditioned):
             self.engine.advance(conditioned, first)
+
+    def _condition(
+        self, samples: NDArray[np.float32], bad: NDArray[np.bool_] | None, index: int
+    ) -> NDArray[np.float32]:
+        """Condition; begin anew where a channel has its first finite sample.
+
+        Zeros stood in its place, and the step from there to an amplifier's offset would ring in the filters long after
+        the last window that is an artifact.
+        """
+        if self._begun.all():
+            return self.conditioner.push(samples)
+        finite = np.ones(samples.shape, np.bool_) if bad is None else ~bad
+        firsts = finite.argmax(axis=0)[finite.any(axis=0) & ~self._begun]
+        self._begun |= finite.any(axis=0)
+        parts = []
+        begin = 0
+        for row in np.unique(firsts).tolist():
+            parts.append(self.conditioner.push(samples[begin:row]))
+            self.conditioner.restart(index + row)
+            begin = row
+        return np.concatenate([*parts, self.conditioner.push(samples[begin:])])
 
     def _place(self, marker: Marker) -> None:
         """Give a marker to the segment on whose samples it falls: the newest that had begun half a sample after it."""

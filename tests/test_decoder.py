@@ -338,6 +338,25 @@ def test_samples_lost_on_our_side_are_skipped_not_gap() -> None:
     ]
 
 
+@pytest.mark.parametrize("missing", [1, 2, 37])
+@pytest.mark.parametrize("size", [1, 5, 400])
+def test_a_channel_that_begins_late_does_not_ring(missing: int, size: int) -> None:
+    """An amplifier's offset is a thousand times its signal: no filter may see the step from nothing to it."""
+    rng = np.random.default_rng(0)
+    samples = (0.01 + 1e-5 * rng.standard_normal((400, 3))).astype(np.float32)
+    samples[:missing, 0] = np.nan
+    samples[: missing // 2, 2] = np.inf
+    decoder, _ = make_decoder([Sliding(length=0.2, hop=0.1)], (Filter(low=1.0, high=30.0),))
+    results: list[Result] = []
+    for at in range(0, 400, size):
+        piece = samples[at : at + size]
+        results += decoder.push(Chunk(piece, 10 + np.arange(at, at + len(piece)) / SFREQ, at))
+    assert {r.status for r in results if r.start < missing} == {Status.ARTIFACT}
+    sound = [r for r in results if r.start >= missing]
+    assert {r.status for r in sound} == {Status.OK}
+    assert max(float(np.abs(r.outputs["window"]).max()) for r in sound) < 6e-5
+
+
 def test_a_window_that_cannot_be_encoded_is_failed_and_the_next_is_not() -> None:
     decoder, engine = make_decoder([Sliding(length=0.1, hop=0.1)])
     engine.fail_at = 10
