@@ -21,7 +21,7 @@ help:
 	@echo "  make lint          ruff and mypy"
 	@echo "  make bench         the benchmarks that need no accelerator"
 	@echo "  make demo-bundle   train the demo's model again"
-	@echo "  make schema        write docs/*.schema.json from the code"
+	@echo "  make schema        write the schemas and docs/configuration.md from the code"
 
 demo: $(DEMO)/ready
 	@$(DEMO)/bin/rtdecode demo --seconds $(SECONDS)
@@ -48,6 +48,8 @@ demo-bundle: $(DEV)/ready
 
 schema: $(DEV)/ready
 	$(DEV)/bin/python -m rtdecode.wire.schema > docs/wire.schema.json
+	$(DEV)/bin/python -m rtdecode.daemon.reference schema > docs/config.schema.json
+	$(DEV)/bin/python -m rtdecode.daemon.reference page > docs/configuration.md
 
 $(DEMO)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rtdecode needs Python 3.11 or later; say which: make PYTHON=python3.12")'

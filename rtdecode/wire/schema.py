@@ -1,5 +1,6 @@
 """The JSON Schema of every message: ``python -m rtdecode.wire.schema > docs/wire.schema.json``."""
 
+import inspect
 import json
 import sys
 from typing import Any
@@ -16,6 +17,9 @@ def schema() -> dict[str, Any]:
     for kind in kinds:  # the version has a default for those who write a message, and must be there for those who read
         components[kind.__name__]["properties"]["v"] = {"const": VERSION}
         components[kind.__name__]["required"].append("v")
+    for component in components.values():  # Python 3.13 takes the indent off docstrings, earlier ones keep it
+        if "description" in component:
+            component["description"] = inspect.cleandoc(component["description"])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"rtdecode wire messages, version {VERSION}",
