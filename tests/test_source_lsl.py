@@ -135,7 +135,10 @@ def test_what_is_not_declared_is_declared_by_the_user(outlets: Callable[..., lsl
 
 @pytest.mark.parametrize(
     ("stamps", "message"),
-    [([5.0, 5.0], "sample 1.*repeats"), ([5.0, 4.99], "sample 1.*backwards by 10.000 ms")],
+    [
+        ([5.0, 5.0], "LSL stream 's-.*sample 1.*repeats.*let the sender"),
+        ([5.0, 4.99], "LSL stream 's-.*sample 1.*backwards by 10.000 ms"),
+    ],
 )
 def test_stamps_that_stand_still_or_run_backwards(
     outlets: Callable[..., lsl_outlet.Outlet], stamps: list[float], message: str
@@ -145,6 +148,18 @@ def test_stamps_that_stand_still_or_run_backwards(
         outlet.push(ramp(2), stamps)
         with pytest.raises(StampError, match=message):
             read_until(source, samples(2))
+
+
+def test_a_clock_that_is_set_begins_another_segment(outlets: Callable[..., lsl_outlet.Outlet]) -> None:
+    """Else every window of the years between would be due."""
+    outlet = outlets()
+    stamps = [5.0, 5.01, 5.05, 3604.0, 1.7e9, 1.7e9 + 0.01]
+    with LslSource(name=outlet.name, timeout_s=20) as source:
+        outlet.push(ramp(6), stamps)
+        chunks = chunks_of(read_until(source, samples(6)))
+    found = [(c.segment, c.first_index + k, stamp) for c in chunks for k, stamp in enumerate(c.stamps.tolist())]
+    places = [(0, 0), (0, 1), (0, 5), (0, 359900), (1, 0), (1, 1)]
+    assert found == [(*place, stamp) for place, stamp in zip(places, stamps, strict=True)]
 
 
 def test_markers_of_several_streams_numbers_and_text(outlets: Callable[..., lsl_outlet.Outlet]) -> None:

@@ -140,6 +140,18 @@ def test_chunks_belong_to_their_receiver(tmp_path: Path) -> None:
 # --- holes ------------------------------------------------------------------------------------------------------------
 
 
+def test_what_comes_after_more_than_an_hour_is_another_segment(tmp_path: Path) -> None:
+    path = tmp_path / "lunch.edf"
+    path.write_bytes(files.edf_bytes(VALUES, annotations=[(7205.5, "a")], onsets=[0, 1, 3601, 7203, 7205]))
+    with RecordingSource(path) as source:
+        batches = [source.read() for _ in range(5)]
+    chunks = [batch.chunk for batch in batches if batch is not None and batch.chunk is not None]
+    assert [(c.segment, c.first_index, c.stamps[0]) for c in chunks] == [
+        (0, 0, 0.0), (0, 100, 1.0), (0, 360100, 3601.0), (1, 0, 7203.0), (1, 200, 7205.0),
+    ]  # fmt: skip
+    assert [m.stamp for b in batches if b is not None for m in b.markers] == [7205.5]
+
+
 @given(st.integers(1, 40), st.floats(0, 0.2), st.integers(0, 99))
 @settings(max_examples=50)
 def test_a_hole_larger_than_the_jitter_is_found_and_measured(lost: int, jitter: float, seed: int) -> None:

@@ -19,6 +19,10 @@ BLOCK_S = 1.0
 #: Live, nothing is known of the blocks to come, so that one takes in more.
 LIVE_BLOCK_S = 5.0
 
+#: What comes after a hole of more seconds is another segment, which begins at index 0. Windows in a hole are due, one
+#: by one; nobody waits for those of a lunch break, and a clock that was set by a year would make thousands of millions.
+APART_S = 3600.0
+
 
 def jitter(stamps: NDArray[np.float64]) -> float:
     """How far stamps stray from a straight line through them, in seconds: 95 of 100 lie closer.

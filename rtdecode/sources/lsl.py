@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from rtdecode import hostclock
-from rtdecode.errors import SourceError
+from rtdecode.errors import SourceError, StampError
 from rtdecode.signal import Batch, Channel, Chunk, Marker, StreamInfo, check_stamps
 from rtdecode.sources.declare import Declare, Described, describe
-from rtdecode.sources.holes import HoleWatch
+from rtdecode.sources.holes import APART_S, HoleWatch
 from rtdecode.sources.lsl_links import Awake, DataLink, Ended, Event, Link, MarkerLink, Reopened, Samples
 from rtdecode.sources.lsl_streams import (
     MarkerQuery,
@@ -34,7 +34,8 @@ class LslSource:
     """One LSL data stream, and any number of marker streams.
 
     Stamps are the sender's, mapped to host time; on the same host they are the sender's to the last bit. Samples that
-    the sender lost show as a step between stamps and become a jump of `Chunk.first_index`. When the stream is lost, the
+    the sender lost show as a step between stamps and become a jump of `Chunk.first_index`, or another segment where it
+    is longer than an hour. When the stream is lost, the
     source looks for it for up to `timeout_s`; once it is back, and is what it was, another segment begins.
 
     A clean end of the sender and a crash look the same in LSL: either way the source ends (`read` returns None) when
@@ -222,7 +223,12 @@ class LslSource:
 
     def _chunks(self, event: Samples) -> Iterator[Chunk]:
         """One chunk, or more where samples were lost between."""
-        check_stamps(event.stamps, self._index, self._newest)
+        try:
+            check_stamps(event.stamps, self._index, self._newest)
+        except StampError as error:
+            raise StampError(
+                f"LSL stream {self._data.info.name()!r}: {error}; let the sender stamp by a steady clock of its own"
+            ) from None
         self._newest = float(event.stamps[-1])
         samples = to_si(event.values, self._described.scales)
         stamps = self._offset.to_host(event.stamps)
@@ -231,6 +237,8 @@ class LslSource:
             if stop > begin:
                 yield Chunk(samples[begin:stop], stamps[begin:stop], self._index, self._segment, event.arrived)
             self._index += stop - begin + missing
+            if missing > APART_S * self.info.sfreq:
+                self._segment, self._index = self._segment + 1, 0
             begin = stop
 
     def _describe(self, raw: Any) -> Described:

@@ -10,6 +10,7 @@ from typing import Self
 from rtdecode.errors import RecordingError
 from rtdecode.signal import Batch, Chunk, Marker, StreamInfo
 from rtdecode.sources.declare import Declare
+from rtdecode.sources.holes import APART_S
 from rtdecode.sources.pieces import Piece, Reader
 from rtdecode.sources.trigger import TriggerRule, Triggers
 
@@ -22,8 +23,9 @@ class RecordingSource:
     """Reads a file from its beginning to its end, a chunk at a time.
 
     Stamps are seconds from the recording's first sample. A place where samples are missing is a jump of
-    `Chunk.first_index`, and no chunk crosses it. Markers (the file's annotations or marker streams, and what `triggers`
-    make of its trigger channels) come with the chunk that they fall in.
+    `Chunk.first_index`, or another segment where it is longer than an hour; no chunk crosses it. Markers (the file's
+    annotations or marker streams, and what `triggers` make of its trigger channels) come with the chunk that they fall
+    in.
 
     Parameters
     ----------
@@ -84,6 +86,7 @@ class RecordingSource:
         self._stamps = [marker.stamp for marker in self._markers]
         self._given = 0
         self._piece = 0
+        self._segment, self._origin = 0, 0  # the segment, and the index at which it began
         self._at = contents.pieces[0].start
         self._ended = False
         return self._info
@@ -131,7 +134,7 @@ class RecordingSource:
             if self._piece == len(pieces):
                 self._ended = True
             else:
-                self._at = pieces[self._piece].start
+                self._step_over(piece, pieces[self._piece])
         markers = self._triggers.feed(chunk) if self._rules else []
         newest = math.inf if self._ended else float(chunk.stamps[-1])
         watermark = math.inf if self._ended else min(newest, self._triggers.watermark)
@@ -141,11 +144,19 @@ class RecordingSource:
         begin, self._given = self._given, bisect.bisect_right(self._stamps, newest)
         return self._markers[begin : self._given]
 
+    def _step_over(self, before: Piece, after: Piece) -> None:
+        """Go on behind a hole."""
+        self._at = after.start
+        missing = after.first_index - (before.first_index + before.stop - before.start)
+        if missing > APART_S * self._info.sfreq:
+            self._segment, self._origin = self._segment + 1, after.first_index
+
     def _cut(self, reader: Reader, piece: Piece, start: int, stop: int) -> Chunk:
         return Chunk(
             reader.samples(start, stop).copy(),  # the reader's block is used again; a chunk is its receiver's own
             reader.stamps(piece, start, stop),
-            start - piece.start + piece.first_index,
+            start - piece.start + piece.first_index - self._origin,
+            self._segment,
         )
 
     def close(self) -> None:
