@@ -16,7 +16,7 @@ _HEAD = """\
 
 One TOML file describes a session. `rtdecode check session.toml` says everything that is wrong with one, each thing with
 its key and line; unknown keys are errors. Relative paths are taken from the file's folder. This page and
-[config.schema.json](config.schema.json) are made from `rtdecode/config.py` by `python -m rtdecode.daemon.reference`.
+[config.schema.json](config.schema.json) are made from `rtdecode/config/` by `python -m rtdecode.daemon.reference`.
 
 ```toml
 [source]

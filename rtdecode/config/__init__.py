@@ -1,0 +1,30 @@
+"""One TOML file that says everything about a session, and every problem in it at once.
+
+`load` needs neither liblsl, MNE nor an inference runtime: what a file says can be checked on any machine.
+"""
+
+from rtdecode.config.load import load, parse
+from rtdecode.config.problems import InvalidConfigError, Problem
+from rtdecode.config.sections import (
+    BusConfig,
+    Config,
+    LslConfig,
+    PipelineConfig,
+    RecordingConfig,
+    SessionConfig,
+    SimulatedConfig,
+)
+
+__all__ = [
+    "BusConfig",
+    "Config",
+    "InvalidConfigError",
+    "LslConfig",
+    "PipelineConfig",
+    "Problem",
+    "RecordingConfig",
+    "SessionConfig",
+    "SimulatedConfig",
+    "load",
+    "parse",
+]

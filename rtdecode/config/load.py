@@ -1,0 +1,123 @@
+"""From the file to a checked `Config`."""
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from rtdecode.config.explain import explain
+from rtdecode.config.problems import InvalidConfigError, Problem, key_lines, with_line
+from rtdecode.config.sections import Config, PipelineConfig, RecordingConfig
+from rtdecode.errors import ConfigError
+from rtdecode.wire.endpoint import check_endpoint
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def load(path: str | Path) -> Config:
+    """Read and validate a configuration.
+
+    Parameters
+    ----------
+    path : str or Path
+        A TOML file. Relative paths in it are taken from its folder.
+
+    Returns
+    -------
+    Config
+        With absolute paths.
+
+    Raises
+    ------
+    InvalidConfigError
+        Everything that is wrong with it, each with its place (a `ConfigError`).
+    """
+    path = Path(path).absolute()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise InvalidConfigError(path, [Problem("", f"cannot be read: {reason}; expected a TOML file")]) from None
+    return parse(text, path)
+
+
+def parse(text: str, path: Path) -> Config:
+    """As `load`, from the file's text; `path` gives the folder and the name for messages."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        at = re.search(r"at line (\d+)", str(error))
+        line = int(at[1]) if at else None
+        raise InvalidConfigError(path, [Problem("", f"is no TOML: {error}", line)]) from None
+    lines = key_lines(text)
+    problems = [
+        with_line(problem, lines) for problem in (*_name_problems(data), *_endpoint_problems(data, path.parent))
+    ]
+    config: Config | None = None
+    try:
+        config = _resolved(Config.model_validate(data), path)
+    except ValidationError as error:
+        problems += [with_line(explain(detail), lines) for detail in error.errors()]
+    if problems or config is None:
+        raise InvalidConfigError(path, sorted(problems, key=lambda problem: problem.line or 0))
+    return config
+
+
+def _resolved(config: Config, path: Path) -> Config:
+    """`config` with absolute paths."""
+    folder = path.parent
+    source = config.source
+    if isinstance(source, RecordingConfig):
+        source = source.model_copy(update={"path": folder / source.path})
+    bus = config.bus if config.bus.dir is None else config.bus.model_copy(update={"dir": folder / config.bus.dir})
+    pipelines = {name: _resolved_pipeline(pipeline, folder) for name, pipeline in config.pipelines.items()}
+    resolved = config.model_copy(update={"source": source, "bus": bus, "pipelines": pipelines})
+    resolved._path = path
+    return resolved
+
+
+def _resolved_pipeline(pipeline: PipelineConfig, folder: Path) -> PipelineConfig:
+    return pipeline.model_copy(
+        update={"bundle": folder / pipeline.bundle, "publish": _absolute(pipeline.publish, folder)}
+    )
+
+
+def _absolute(endpoint: str, folder: Path) -> str:
+    """`endpoint` with an absolute path, where it has one."""
+    path = endpoint.removeprefix("ipc://")
+    return f"ipc://{folder / path}" if endpoint.startswith("ipc://") and path[:1] not in ("", "@") else endpoint
+
+
+def _name_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
+    pipelines = data.get("pipelines")
+    for name in pipelines if isinstance(pipelines, dict) else ():
+        if name == "acquire":
+            yield Problem(f"pipelines.{name}", "'acquire' is the process that owns the source; expected another name")
+        if not _NAME.fullmatch(name):
+            yield Problem(
+                f"pipelines.{name}",
+                f"{name!r} cannot name a pipeline; expected 1 to 64 letters, digits, - and _ (no dots)",
+            )
+
+
+def _endpoint_problems(data: Mapping[str, Any], folder: Path) -> Iterator[Problem]:
+    """From the raw file, so that what else is wrong hides nothing."""
+    pipelines = data.get("pipelines")
+    seen: dict[str, str] = {}
+    for name, pipeline in pipelines.items() if isinstance(pipelines, dict) else ():
+        publish = pipeline.get("publish") if isinstance(pipeline, dict) else None
+        if not isinstance(publish, str):
+            continue
+        place = f"pipelines.{name}.publish"
+        endpoint = _absolute(publish, folder)
+        try:
+            check_endpoint(endpoint, bind=True)
+        except ConfigError as error:
+            yield Problem(place, str(error))
+            continue
+        first = seen.setdefault(endpoint, name)
+        if first != name and not endpoint.endswith((":0", ":*")):
+            yield Problem(place, f"{endpoint} is where pipeline {first!r} publishes; expected an endpoint of its own")

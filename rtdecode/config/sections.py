@@ -1,0 +1,280 @@
+"""The sections of the file, and what each key may hold."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, PositiveFloat, PrivateAttr, Tag, model_validator
+
+from rtdecode.config.problems import suggest
+from rtdecode.errors import ConfigError
+from rtdecode.sources.declare import Declare
+from rtdecode.sources.trigger import TriggerRule
+from rtdecode.stream.window import Locked, Sliding, WindowSpec
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[PositiveFloat, Field(allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class SessionConfig(_Section):
+    """What this run is called, and when it ends."""
+
+    name: str = Field(default="session", pattern=r"^[A-Za-z0-9_-]+$")
+    """Letters, digits, ``-`` and ``_``; names the runtime folder and the log lines."""
+    exit_at_end: bool = True
+    """End when the source has ended and everything decoded has been published; otherwise wait for SIGTERM."""
+
+
+class DeclareConfig(_Section):
+    """What the stream leaves undeclared. It is published, flagged as declared by the user."""
+
+    unit: str = ""
+    """Unit of the data channels that declare none: ``V``, ``mV``, ``uV``, ``nV``, ``T``, ``fT``..."""
+    names: tuple[str, ...] = ()
+    """Names of all channels, in the order of the stream's columns, where the stream has none."""
+    type: str = ""
+    """MNE channel type of the channels that declare none: ``eeg``, ``mag``, ``grad``, ``seeg``..."""
+
+    def declare(self) -> Declare:
+        """As the sources take it."""
+        return Declare(unit=self.unit, names=self.names, type=self.type)
+
+
+class TriggerConfig(_Section):
+    """How a trigger channel becomes markers."""
+
+    channel: str
+    """Name of the channel: ``STI101``, ``Status``, ``UPPT001``..."""
+    mask: int = Field(default=0xFFFF, ge=1, le=0xFFFFFFFF)
+    """Bits that count: 255 for 8 bits, 65535 for 16."""
+    edge: Literal["rising", "falling", "change"] = "rising"
+    """``rising``: a code other than 0 begins; ``falling``: it ends; ``change``: any code begins, 0 included."""
+    debounce_s: NonNegative = 0.0
+    """A code shorter than this many seconds gives none."""
+    delay_s: Finite = 0.0
+    """Seconds from the code to what it stands for (a screen's lag, say); added to the marker's stamp."""
+
+    def rule(self) -> TriggerRule:
+        """As the sources take it."""
+        return TriggerRule(
+            channel=self.channel, mask=self.mask, edge=self.edge, debounce_s=self.debounce_s, delay_s=self.delay_s
+        )
+
+
+class StreamMatch(_Section):
+    """Which LSL stream: each given key must match."""
+
+    name: str | None = None
+    """Stream name."""
+    type: str | None = None
+    """Stream type."""
+    source_id: str | None = None
+    """The sender's own identity."""
+
+    @model_validator(mode="after")
+    def _one_key(self) -> "StreamMatch":
+        if self.name is None and self.type is None and self.source_id is None:
+            raise ValueError("matches every stream; expected at least one of name, type and source_id")
+        return self
+
+
+class _Source(_Section):
+    declare: DeclareConfig = DeclareConfig()
+    """What the stream leaves undeclared."""
+    triggers: tuple[TriggerConfig, ...] = ()
+    """Trigger channels that become markers."""
+
+
+class LslConfig(_Source, StreamMatch):
+    """A live stream over LSL. At least one of `name`, `type` and `source_id`."""
+
+    kind: Literal["lsl"]
+    """``lsl``"""
+    timeout_s: Positive = 10.0
+    """Seconds to look for the stream, at the start and after a loss, before giving up."""
+    lateness_s: NonNegative = 0.5
+    """How late a marker may arrive after its stamp; marker-locked windows wait that long for it."""
+    end_when_lost: bool = False
+    """End when the stream is lost, instead of looking for it again."""
+    markers: tuple[StreamMatch, ...] = ()
+    """Marker streams that go with it."""
+
+
+class RecordingConfig(_Source):
+    """A recorded file, played at a steady rate."""
+
+    kind: Literal["recording"]
+    """``recording``"""
+    path: Path
+    """FIF, EDF, BDF, BrainVision, EEGLAB, GDF or XDF; relative to the configuration's folder."""
+    speed: Positive = 1.0
+    """Multiples of real time. At 1 samples are stamped on the host clock, otherwise in the recording's own time."""
+    stream: str | None = None
+    """XDF only: name or type of the stream that is decoded, where the file holds several."""
+    markers: tuple[str, ...] | None = None
+    """XDF only: names of the marker streams; all of irregular rate where absent."""
+
+
+class SimulatedConfig(_Section):
+    """A simulated subject who looks at things."""
+
+    kind: Literal["simulated"]
+    """``simulated``"""
+    seed: int = Field(default=0, ge=0)
+    """The session: same seed, same data."""
+    subject: int = Field(default=0, ge=0)
+    """The head."""
+    sfreq: Positive = 250.0
+    """Hz."""
+    soa: Positive = 1.0
+    """Mean seconds from one stimulus to the next."""
+    seconds: Positive | None = None
+    """Length; endless where absent."""
+    speed: Positive = 1.0
+    """Multiples of real time."""
+
+
+class BusConfig(_Section):
+    """Between *acquire* and *decode*."""
+
+    dir: Path | None = None
+    """Folder of the ``ipc://`` endpoints; a private folder (mode 0700) under ``XDG_RUNTIME_DIR`` where absent."""
+    tcp: str | None = Field(default=None, pattern=r"^tcp://(127\.0\.0\.1|localhost):[0-9]+$")
+    """Loopback base address in place of ``ipc://``, e.g. ``tcp://127.0.0.1:5600``: the endpoints take this port and the
+    next ones. The default on Windows and macOS, with a port made from the file's path."""
+    log_seconds: Positive = 60.0
+    """How far back *decode* can ask for what it missed."""
+    log_mb: Positive = 256.0
+    """Largest size of that log in megabytes."""
+    drain_s: Positive = 5.0
+    """How long *acquire* waits at its end for decoders that still ask for samples."""
+
+    @model_validator(mode="after")
+    def _one_address(self) -> "BusConfig":
+        if self.dir is not None and self.tcp is not None:
+            raise ValueError("has both dir and tcp; expected one of them")
+        return self
+
+
+class SlidingWindow(_Section):
+    """A window of `length` seconds every `hop` seconds."""
+
+    length: Positive
+    """Seconds."""
+    hop: Positive
+    """Seconds from one window's start to the next one's."""
+    name: str = Field(default="sliding", pattern=r"^[A-Za-z0-9_-]+$")
+    """Tells the pipeline's windows apart."""
+
+    def spec(self) -> WindowSpec:
+        """As the decoder takes it."""
+        return Sliding(length=self.length, hop=self.hop, name=self.name)
+
+
+class LockedWindow(_Section):
+    """A window over [tmin, tmax) seconds around each marker that matches."""
+
+    tmin: Finite
+    """Seconds from the marker; negative is before it."""
+    tmax: Finite
+    """Seconds from the marker."""
+    markers: tuple[str, ...] = Field(min_length=1)
+    """Patterns of marker values, with shell wildcards."""
+    name: str = Field(default="locked", pattern=r"^[A-Za-z0-9_-]+$")
+    """Tells the pipeline's windows apart."""
+
+    @model_validator(mode="after")
+    def _forward(self) -> "LockedWindow":
+        if not self.tmax > self.tmin:
+            raise ValueError(f"tmax is {self.tmax:g} s; expected more than tmin, {self.tmin:g} s")
+        return self
+
+    def spec(self) -> WindowSpec:
+        """As the decoder takes it."""
+        return Locked(tmin=self.tmin, tmax=self.tmax, markers=self.markers, name=self.name)
+
+
+def _window_kind(value: Any) -> str:
+    if isinstance(value, LockedWindow):
+        return "locked"
+    keys = set(value) if isinstance(value, Mapping) else set()
+    return "locked" if keys & {"tmin", "tmax", "markers"} and not keys & {"length", "hop"} else "sliding"
+
+
+WindowConfig = Annotated[
+    Annotated[SlidingWindow, Tag("sliding")] | Annotated[LockedWindow, Tag("locked")], Discriminator(_window_kind)
+]
+
+
+class PipelineConfig(_Section):
+    """One bundle, decoding the source in a process of its own."""
+
+    bundle: Path
+    """Folder or zip; relative to the configuration's folder."""
+    publish: str
+    """Where results go: ``tcp://HOST:PORT`` (port 0 takes a free one) or ``ipc://PATH``."""
+    provider: Literal["cpu", "cuda", "tensorrt", "openvino"] = "cpu"
+    """What the encoder runs on."""
+    fallback: Literal["forbid", "allow"] = "forbid"
+    """Whether another provider may be used where the named one is not to be had."""
+    threads: int = Field(default=1, ge=1, le=1024)
+    """Threads inside one operator of the encoder."""
+    channels: Literal["strict", "by-name"] = "strict"
+    """``strict``: the stream's data channels are the contract's, in its order; ``by-name``: they are picked by name."""
+    windows: tuple[WindowConfig, ...] = ()
+    """Windows in place of the bundle's own."""
+    budget_ms: Positive | None = None
+    """Allowed time from the arrival of a window's last sample to its publication."""
+    on_late: Literal["mark", "keep"] = "mark"
+    """A window out of budget: ``mark`` publishes it as ``late``; ``keep`` leaves its status and only reports it."""
+    warmup: int = Field(default=3, ge=0, le=10_000)
+    """Windows encoded before READY, beyond the golden ones."""
+    hwm: int = Field(default=1000, ge=1)
+    """Messages that wait for a slow subscriber before it loses some."""
+
+    @model_validator(mode="after")
+    def _own_names(self) -> "PipelineConfig":
+        names = [window.name for window in self.windows]
+        doubles = sorted({name for name in names if names.count(name) > 1})
+        if doubles:
+            raise ValueError(f"windows: {', '.join(doubles)} occurs twice; expected a name of its own for each window")
+        return self
+
+    def window_specs(self) -> tuple[WindowSpec, ...]:
+        """The windows given here; empty where the bundle's own hold."""
+        return tuple(window.spec() for window in self.windows)
+
+
+SourceConfig = Annotated[LslConfig | RecordingConfig | SimulatedConfig, Field(discriminator="kind")]
+
+
+class Config(_Section):
+    """The whole file."""
+
+    session: SessionConfig = SessionConfig()
+    """What this run is called, and when it ends."""
+    source: SourceConfig
+    """Where samples come from."""
+    bus: BusConfig = BusConfig()
+    """Between *acquire* and *decode*."""
+    pipelines: dict[str, PipelineConfig] = {}
+    """The decoders, by name: letters, digits, ``-`` and ``_``."""
+
+    _path: Path = PrivateAttr(default=Path())
+
+    @property
+    def path(self) -> Path:
+        """The file it was loaded from."""
+        return self._path
+
+    def pipeline(self, name: str) -> PipelineConfig:
+        """The pipeline called `name`; raises `ConfigError`, naming those there are."""
+        if name not in self.pipelines:
+            known = ", ".join(self.pipelines) or "none"
+            raise ConfigError(f"{self.path} has no pipeline {name!r}{suggest(name, self.pipelines)}; it has: {known}")
+        return self.pipelines[name]
