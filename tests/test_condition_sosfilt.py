@@ -15,7 +15,7 @@ def test_the_short_way_is_the_public_one(seed: int, channels: int, time: int, or
     x = rng.standard_normal((time, channels))
     state = rng.standard_normal((channels, len(sos), 2))
     expected, after = signal.sosfilt(sos, x, axis=0, zi=state.transpose(1, 2, 0))
-    for run in (filters._sosfilt, filters._sosfilt_public):
+    for run in (filters._sosfilt, filters._sosfilt_public):  # type: ignore[attr-defined]  # imported from scipy
         rows, own = np.array(x.T, order="C"), state.copy()
         run(sos, rows, own)
         np.testing.assert_array_equal(rows.T, expected)

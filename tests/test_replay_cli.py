@@ -27,7 +27,8 @@ def recording(tmp_path: Path) -> Path:
 def bundle(tmp_path: Path) -> Path:
     """A bundle that decodes it."""
     channels = [Channel(f"E{k}", "eeg", "V") for k in (1, 2, 3)]
-    return make_bundle(tmp_path / "bundle.zip", channels, 100.0, (Sliding(length=1.0, hop=0.5),))
+    made: Path = make_bundle(tmp_path / "bundle.zip", channels, 100.0, (Sliding(length=1.0, hop=0.5),))
+    return made
 
 
 def call(*arguments: object, **env: str) -> tuple[int, str]:
