@@ -68,6 +68,7 @@ def test_everything_is_wrong(folder: Path) -> None:
             '[source]\nkind = "recording"\npath = "gone.edf"\n'
             f'[pipelines.a]\nbundle = "bundle"\npublish = "tcp://127.0.0.1:{port}"\nprovider = "tensorrt"\n'
             "[[pipelines.a.windows]]\nlength = 0.3\nhop = 0.1\n"
+            '[[pipelines.a.windows]]\nname = "often"\nlength = 0.2\nhop = 0.001\n'
             '[pipelines.b]\nbundle = "damaged"\npublish = "tcp://127.0.0.1:0"\n'
             '[pipelines.c]\nbundle = "missing"\npublish = "tcp://127.0.0.1:0"\n',
         )
@@ -77,12 +78,14 @@ def test_everything_is_wrong(folder: Path) -> None:
     assert set(found) == {
         "source.path",
         "pipelines.a.windows[0]",
+        "pipelines.a.windows[1]",
         "pipelines.a.provider",
         "pipelines.a.publish",
         "pipelines.b.bundle",
         "pipelines.c.bundle",
     }
     assert "30 samples at 100 Hz; expected 20 (0.2 s)" in found["pipelines.a.windows[0]"]
+    assert "expected at least one sample, 0.01 s at 100 Hz" in found["pipelines.a.windows[1]"]
     assert "encoder.onnx" in found["pipelines.b.bundle"]
     assert "in use" in found["pipelines.a.publish"]
 

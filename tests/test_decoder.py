@@ -430,6 +430,27 @@ def test_stamps_and_indices_that_make_no_sense_are_refused(bad: Chunk, message: 
         decoder.push(bad)
 
 
+def test_a_sender_may_come_back_with_an_earlier_clock() -> None:
+    decoder, _ = make_decoder([Sliding(name="s", length=0.1, hop=0.1), Locked(tmin=0.0, tmax=0.1, markers=("*",))])
+    decoder.push(chunk(0, 25, segment=1))
+    earlier = Chunk(chunk(0, 25).samples, chunk(0, 25).stamps - 5.0, 0, 2)
+    results = decoder.push(earlier, [Marker(5.05, "a")], np.inf)
+    assert [(r.window, r.segment, r.start, r.status) for r in results] == [
+        ("s", 1, 20, Status.GAP),
+        ("s", 2, 0, Status.OK),
+        ("locked", 2, 5, Status.OK),
+        ("s", 2, 10, Status.OK),
+    ]
+
+
+def test_a_bad_sample_marks_all_that_it_becomes_when_the_rate_is_raised() -> None:
+    decoder, _ = make_decoder([Sliding(length=0.005, hop=0.005)], [Resample(sfreq=200.0)])
+    samples = chunk(0, 20).samples.copy()
+    samples[7, 1] = np.nan
+    results = decoder.push(Chunk(samples, chunk(0, 20).stamps, 0))
+    assert [r.start for r in results if r.status is Status.ARTIFACT] == [14, 15]
+
+
 def test_a_segment_never_goes_back() -> None:
     decoder, _ = make_decoder([Sliding(length=0.1, hop=0.1)])
     decoder.push(chunk(0, 20, segment=2))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rtdecode.errors import ConfigError
+from rtdecode.errors import ConfigError, ProcessError
 
 
 def control(
@@ -18,7 +18,10 @@ def control(
     seconds: Annotated[
         float | None, typer.Option(help="swap: feed the new bundle so many seconds of the past, not the whole log.")
     ] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer; a swap loads a model.")] = 60.0,
+    timeout: Annotated[
+        float | None,
+        typer.Option(help="Seconds to wait for an answer; by default 5, and 60 for a swap."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as one line of JSON.")] = False,
 ) -> None:
     """Ask a running session how it is, swap a pipeline's bundle without losing a window, or end it cleanly.
@@ -28,6 +31,7 @@ def control(
     from rtdecode.daemon.control import Stop, Swap, ask, control_endpoints
 
     given = arguments or []
+    patience = timeout if timeout is not None else 60.0 if verb == "swap" else 5.0
     if "://" in target:
         reached = {"process": target}
     else:
@@ -36,15 +40,16 @@ def control(
         reached = control_endpoints(load(target))
     match verb, given:
         case "status", [*names]:
-            answers = {name: _status(endpoint, name, timeout) for name, endpoint in _chosen(reached, names).items()}
+            answers = {name: _status(endpoint, name, patience) for name, endpoint in _chosen(reached, names).items()}
         case "stop", [*names]:
             # acquire first: the decoders then end by themselves, with everything decoded
             names = names or [next(iter(reached))]
-            answers = {name: ask(where, Stop(), timeout, name) for name, where in _chosen(reached, names).items()}
+            answers = {name: ask(where, Stop(), patience, name) for name, where in _chosen(reached, names).items()}
         case "swap", [*name, bundle] if len(name) == (0 if len(reached) == 1 else 1):
             request = Swap(bundle=str(Path(bundle).absolute()), seconds=seconds)
             answers = {
-                one: ask(where, request, timeout, one) for one, where in _chosen(reached, name or list(reached)).items()
+                one: ask(where, request, patience, one)
+                for one, where in _chosen(reached, name or list(reached)).items()
             }
         case "swap", _:
             raise ConfigError("swap takes PIPELINE BUNDLE (for an endpoint: BUNDLE)")
@@ -54,6 +59,9 @@ def control(
         typer.echo(json.dumps(answers))
     else:
         _print(answers)
+    silent = [name for name, answer in answers.items() if answer.get("state") == "silent"]
+    if silent:
+        raise ProcessError(f"{', '.join(silent)} did not answer within {patience:g} s; is the session running?")
 
 
 def _chosen(reached: dict[str, str], names: list[str]) -> dict[str, str]:
@@ -66,10 +74,9 @@ def _chosen(reached: dict[str, str], names: list[str]) -> dict[str, str]:
 def _status(endpoint: str, name: str, timeout: float) -> dict[str, Any]:
     """A process's status; one that does not answer is part of the picture, not the end of it."""
     from rtdecode.daemon.control import Status, ask
-    from rtdecode.errors import ProcessError
 
     try:
-        return ask(endpoint, Status(), min(timeout, 3.0), name)
+        return ask(endpoint, Status(), timeout, name)
     except ProcessError as error:
         return {"state": "silent", "error": str(error)}
 

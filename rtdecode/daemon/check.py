@@ -66,6 +66,8 @@ def _windows(place: str, pipeline: PipelineConfig, bundle: Bundle) -> Iterator[P
     sfreq = bundle.conditioner().sfreq
     expected = bundle.manifest.windows[0].n_samples(sfreq)
     for n, window in enumerate(pipeline.window_specs()):
+        if (fault := window.fault(sfreq)) is not None:
+            yield Problem(f"{place}.windows[{n}]", fault)
         found = window.n_samples(sfreq)
         if found != expected:
             seconds = float(Fraction(expected) / Fraction(sfreq))

@@ -20,6 +20,11 @@ SUPERVISED = "RTDECODE_SUPERVISED"
 #: Threads of the linear algebra, before numpy is imported: live and replay must count the same.
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
+#: What a terminal sends to the whole group: Ctrl-C, and its own end, unless we were started to survive that (nohup).
+GROUP_SIGNALS = [signal.SIGINT]
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+    GROUP_SIGNALS.append(signal.SIGHUP)
+
 #: Seconds that a process without its supervisor may take to publish what it has.
 ORPHAN_GRACE_S = 10.0
 
@@ -91,8 +96,9 @@ def stop_on_signals() -> Iterator[Stop]:
         stop.request(signal.Signals(number).name)
 
     before = {signal.SIGTERM: signal.signal(signal.SIGTERM, handler)}
-    # Ctrl-C reaches the whole group at once; the supervisor then ends its children in their order.
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN if supervised else handler)
+    # Ctrl-C and a terminal that closes reach the whole group at once; the supervisor then ends its children in order.
+    for number in GROUP_SIGNALS:
+        before[number] = signal.signal(number, signal.SIG_IGN if supervised else handler)
     if supervised:
         follow_parent(int(supervised), lambda: stop.request("the supervisor is gone"))
     try:

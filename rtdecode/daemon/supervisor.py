@@ -23,7 +23,7 @@ import structlog
 from rtdecode import hostclock
 from rtdecode.config import Config
 from rtdecode.daemon.endpoints import endpoints, prepare
-from rtdecode.daemon.process import ONE_THREAD, SUPERVISED, announce, notify_systemd
+from rtdecode.daemon.process import GROUP_SIGNALS, ONE_THREAD, SUPERVISED, announce, notify_systemd
 from rtdecode.errors import ProcessError
 from rtdecode.wire.endpoint import refuse_live_ipc
 
@@ -145,7 +145,8 @@ class Supervisor:
                 happening = self._happenings.get(timeout=max(0.0, min(1.0, self._deadline - hostclock.now())))
             except queue.Empty:
                 if hostclock.now() >= self._deadline:
-                    self._logger.error("killing what does not end", patience_s=PATIENCE_S)
+                    left = [child.name for child in (self._acquire, *self._decoders) if child.running]
+                    self._logger.error("killing what does not end", left=", ".join(left), patience_s=PATIENCE_S)
                     self._fail(ProcessError.exit_code)
                     return
                 continue
@@ -309,7 +310,7 @@ class Supervisor:
         def handler(number: int, _frame: FrameType | None) -> None:
             self._happenings.put(_Signal(signal.Signals(number).name))
 
-        before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, *GROUP_SIGNALS)}
         try:
             yield
         finally:

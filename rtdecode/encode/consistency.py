@@ -168,6 +168,9 @@ def _window_length(manifest: Manifest, conditioner: Conditioner, where: str) -> 
     time = next(iter(lengths.values()))
     if time < 1:
         raise BundleError(f"{where}: a window has {time} samples at {conditioner.sfreq:g} Hz; expected 1 or more")
+    for window in manifest.windows:
+        if (fault := window.fault(conditioner.sfreq)) is not None:
+            raise BundleError(f"{where}: {fault}")
     return time
 
 

@@ -204,8 +204,10 @@ class Segment:
         self.last_stamp = float(stamps[-1])
         if bad is not None:
             for row in np.flatnonzero(bad.any(axis=1)):
-                # The first conditioned sample that this raw sample can have reached.
-                self._bad.append((math.ceil((first + int(row)) * self._ratio), bad[row]))
+                # The conditioned samples that this raw sample is the newest of; with a lower rate, the next one.
+                start = math.ceil((first + int(row)) * self._ratio)
+                stop = max(math.ceil((first + int(row) + 1) * self._ratio), start + 1)
+                self._bad += [(output, bad[row]) for output in range(start, stop)]
 
     def skip(self, next_index: int, next_output: int, flaw: Flaw, reason: str) -> None:
         """Note a hole: raw samples up to `next_index`, conditioned ones up to `next_output`, never came."""

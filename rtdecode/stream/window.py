@@ -28,6 +28,13 @@ class Sliding(_Window, frozen=True, kw_only=True, tag="sliding"):
         """Samples in one window at `sfreq` Hz."""
         return round_half_up(samples(self.length, sfreq))
 
+    def fault(self, sfreq: float) -> str | None:
+        """What is wrong with it at `sfreq` Hz, if anything: no two windows may be the same."""
+        if self.step(sfreq) >= 1:
+            return None
+        sample = f"{1 / sfreq:g} s at {sfreq:g} Hz"
+        return f"window {self.name!r} hops by {self.hop:g} s; expected at least one sample, {sample}"
+
     def step(self, sfreq: float) -> Fraction:
         """Samples from one window to the next: window n starts at n steps, rounded, so that no hop drifts."""
         return samples(self.hop, sfreq)
@@ -51,6 +58,10 @@ class Locked(_Window, frozen=True, kw_only=True, tag="locked"):
     def n_samples(self, sfreq: float) -> int:
         """Samples in one window at `sfreq` Hz."""
         return round_half_up(samples(self.tmax - self.tmin, sfreq))
+
+    def fault(self, sfreq: float) -> str | None:
+        """What is wrong with it at `sfreq` Hz, if anything; as for `Sliding`, where something may be."""
+        return None
 
     def matches(self, value: str) -> bool:
         """Whether a marker's value fits one of the patterns; case matters."""

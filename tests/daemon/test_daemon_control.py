@@ -117,8 +117,10 @@ def test_status_tells_how_it_goes_and_stop_ends_it_with_everything_published(ses
     assert run.end() == 0, run.text
     keys = listener.keys()
     assert keys == list(expected_windows(session.folder / "bundle", seconds=12))[: len(keys)]
-    silent = session.ask(config, "status", "--timeout", "0.3")
-    assert {one["state"] for one in silent.values()} == {"silent"}
+    silent = session.start("control", str(config), "status", "--timeout", "0.3", "--json")
+    assert silent.end() == 8
+    assert {one["state"] for one in json.loads(silent.lines[0]).values()} == {"silent"}
+    assert "acquire, p did not answer within 0.3 s" in silent.text
 
 
 def test_malformed_requests_are_refused_and_decoding_goes_on(session: Session) -> None:

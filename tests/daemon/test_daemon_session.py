@@ -55,7 +55,8 @@ def test_every_due_window_is_published_once_with_the_payload_of_a_replay(session
     assert not (session.folder / "rtdecode").exists() or not list((session.folder / "rtdecode").iterdir())
 
 
-def test_sigterm_publishes_everything_that_was_received(session: Session) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["SIGTERM", "SIGHUP to the whole group"])
+def test_a_signal_to_end_publishes_everything_that_was_received(session: Session, number: int) -> None:
     bundle = session.bundle()
     config = session.config(source='kind = "simulated"')
     run = session.start("run", str(config), "--hold", "1")
@@ -63,7 +64,11 @@ def test_sigterm_publishes_everything_that_was_received(session: Session) -> Non
     run.ready()
     session.go(config)
     wait_for(lambda: len(listener.windows) > 10, "windows")
-    assert run.terminate() == 0, run.text
+    if number == signal.SIGHUP:  # a terminal that closes tells all its processes
+        for child in children(run.pid).values():
+            child.send_signal(number)
+    run.send(number)
+    assert run.end() == 0, run.text
     last = wait_for(lambda: listener.event("end"), "the end")
     assert last
     keys = listener.keys()
