@@ -145,7 +145,11 @@ class HoleWatch:
         list of (int, int)
             Position in the chunk of the sample behind the hole, and the number of samples missing before it.
         """
-        steps = np.diff(stamps, prepend=self._last if self._last is not None else stamps[:1])
+        if not len(stamps):
+            return []
+        steps = np.empty(len(stamps))  # by hand: np.diff with a first value takes four times as long on a short chunk
+        steps[0] = 0.0 if self._last is None else stamps[0] - self._last
+        np.subtract(stamps[1:], stamps[:-1], out=steps[1:])
         holes = []
         begin = 0
         while begin < len(stamps):
@@ -153,7 +157,7 @@ class HoleWatch:
             stop = min(len(stamps), begin + len(self._block) - self._filled)
             holes += self._judge(stamps[begin:stop], steps[begin:stop], begin)
             begin = stop
-        self._last = float(stamps[-1]) if len(stamps) else self._last
+        self._last = float(stamps[-1])
         return holes
 
     def _judge(self, stamps: NDArray[np.float64], steps: NDArray[np.float64], begin: int) -> list[tuple[int, int]]:

@@ -2,7 +2,6 @@
 
 import builtins
 import math
-import queue
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -149,13 +148,14 @@ class LslSource:
         deadline = hostclock.now() + timeout
         while True:
             try:
-                event = self._events.get(timeout=max(0.0, deadline - hostclock.now()))
-            except queue.Empty:
-                return self._batch(None)
+                event = self._data.next(max(0.0, deadline - hostclock.now()))
+            except SourceError as error:
+                event = Ended(error)
             if self._gone():
                 return None
+            if event is None:
+                return self._batch(None)
             if isinstance(event, Samples):
-                self._data.taken += len(event.stamps)
                 self._surplus.extend(self._chunks(event))
                 return self._batch(self._surplus.popleft())
             if isinstance(event, Ended):

@@ -1,4 +1,4 @@
-"""The threads behind an LSL source: one for each stream, which pulls, and finds the stream again when it is lost.
+"""The streams behind an LSL source: each with a thread that watches it, and finds it again when it is lost.
 
 liblsl's own recovery is off: it reattaches to a stream with another rate or other channels without a word.
 """
@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -34,8 +34,10 @@ from rtdecode.sources.xdf_reader import marker_value
 
 #: Samples taken by one pull at most.
 PULL = 4096
-#: A pull returns after this, so that `close` need not wait longer.
-_POLL_S = 0.2
+#: A pull of samples returns after this, to look for markers and whether to end.
+_POLL_S = 0.02
+#: How often is looked whether the stream is lost, or its reader is elsewhere.
+_WATCH_S = 0.02
 #: The same for markers, where it also says how stale a watermark may be.
 _MARKER_POLL_S = 0.02
 _OFFSET_EVERY_S = 5.0
@@ -76,7 +78,7 @@ Event = Samples | Awake | Reopened | Ended
 
 
 class Link:
-    """One inlet, its clock offset, and the thread that pulls from it.
+    """One inlet, its clock offset, and its threads.
 
     Parameters
     ----------
@@ -130,7 +132,7 @@ class Link:
             raise _unreachable(self.info, error) from error
 
     def start(self) -> None:
-        """Begin to pull, in a thread of its own, and to measure the clock, in another."""
+        """Begin to watch the stream, in a thread of its own, and to measure the clock, in another."""
         for target in (self._run, self._measure):
             thread = threading.Thread(target=self._or_end, args=(target,), name=f"lsl-{self.query}", daemon=True)
             self._threads.append(thread)
@@ -206,7 +208,10 @@ def _unreachable(found: Any, error: Exception) -> StreamNotFoundError:
 
 
 class DataLink(Link):
-    """Pulls samples.
+    """Pulls samples: in the reader's own thread while it reads, since every hand-over between threads costs time.
+
+    liblsl forgets what it holds once it notices that the sender is gone. So while the reader is elsewhere, this link's
+    thread takes what comes; and it finds the stream again when it is lost.
 
     Parameters
     ----------
@@ -227,33 +232,73 @@ class DataLink(Link):
         super().__init__(query, events, timeout_s)
         self._validate = validate
         self._end_when_lost = end_when_lost
-        self.put = self.taken = 0  # samples; one is written by this thread alone, the other by the reader's alone
+        self._pulling = threading.Lock()
+        self._puller: Puller | None = None
+        self._put = self._taken = 0  # samples; one is written under the lock alone, the other by the reader alone
+
+    def start(self) -> None:
+        """Begin to watch the stream."""
+        self._puller = Puller(self.inlet, PULL)
+        super().start()
+
+    def next(self, timeout: float) -> Event | None:
+        """The next event, in the order in which things came; None where there is none within `timeout` seconds."""
+        deadline = hostclock.now() + timeout
+        while True:
+            left = deadline - hostclock.now()
+            if self._puller is None:  # lost: the thread looks for it
+                return self._queued(max(0.0, left))
+            with self._pulling:
+                # What the thread took came before what is pulled now.
+                event = self._queued() or self._pull(min(_POLL_S, max(0.0, left)))
+            if event is not None or left <= 0:
+                return event
+
+    def _queued(self, timeout: float | None = None) -> Event | None:
+        try:
+            event = self.events.get(block=timeout is not None, timeout=timeout)
+        except Empty:
+            return None
+        if isinstance(event, Samples):
+            self._taken += len(event.stamps)
+        return event
+
+    def _pull(self, timeout: float) -> Samples | None:
+        """Under the lock: what is there, as soon as something is."""
+        if self._puller is None or self.stop.is_set():
+            return None
+        values, stamps = self._puller.pull(timeout)
+        arrived = hostclock.now()
+        if self._puller.lost:
+            self._puller = None
+        return Samples(values.copy(), stamps.copy(), arrived) if len(stamps) else None
 
     def _run(self) -> None:
-        while not self.stop.is_set():
-            self._pull_until_lost()
-            if self.stop.is_set():
-                return
-            if self._end_when_lost or not self.reconnect(self.timeout_s):
-                self.events.put(Ended())
-                return
-            self._validate(self.info)
-            self.events.put(Reopened(self.info, self.offset))
+        while not self.stop.wait(_WATCH_S):
+            if self._puller is None:
+                if self._end_when_lost or not self.reconnect(self.timeout_s):
+                    self.events.put(Ended())
+                    return
+                self._validate(self.info)
+                self.events.put(Reopened(self.info, self.offset))
+                self._puller = Puller(self.inlet, PULL)
+            elif self._pulling.acquire(blocking=False):
+                try:
+                    self._stand_in()
+                finally:
+                    self._pulling.release()
 
-    def _pull_until_lost(self) -> None:
-        puller = Puller(self.inlet, PULL)
-        limit = _UNREAD_S * self.info.nominal_srate()
-        while not puller.lost and not self.stop.is_set():
-            values, stamps = puller.pull(_POLL_S)
-            arrived = hostclock.now()
-            if len(stamps):
-                self.put += len(stamps)
-                self.events.put(Samples(values.copy(), stamps.copy(), arrived))
-            if self.put - self.taken > limit:
-                raise SourceError(
-                    f"{self.put - self.taken} samples of the LSL stream with {self.query} lie unread; "
-                    "the process that reads them is too slow or has stopped"
-                )
+    def _stand_in(self) -> None:
+        """Take what has come while the reader is elsewhere."""
+        samples = self._pull(0.0)
+        if samples is not None:
+            self._put += len(samples.stamps)
+            self.events.put(samples)
+        if self._put - self._taken > _UNREAD_S * self.info.nominal_srate():
+            raise SourceError(
+                f"{self._put - self._taken} samples of the LSL stream with {self.query} lie unread; "
+                "the process that reads them is too slow or has stopped"
+            )
 
 
 class MarkerLink(Link):
