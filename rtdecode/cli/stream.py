@@ -99,8 +99,8 @@ def _describe(console: Console, source: RecordingSource, served: str, marker_nam
     console.print(f"[bold]{escape(marker_name)}[/]: its markers" if marker_name else "no markers are served")
     if speed != 1 and marker_name:
         console.print(
-            "stamps keep the recording's spacing and leave the clock: a live decoder waits for markers from the future, "
-            "and takes those from the past for late",
+            "stamps keep the recording's spacing and leave the clock: a live decoder waits for markers from the "
+            "future, and takes those from the past for late",
             style="yellow",
         )
     for flag in info.declared_by_user:
