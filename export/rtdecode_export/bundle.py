@@ -13,10 +13,10 @@ import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rtdecode.encode.golden import check_golden
 
 from rtdecode.encode.bundle import Bundle, write_bundle
 from rtdecode.encode.engines import make_engine
+from rtdecode.encode.golden import check_golden
 from rtdecode.encode.manifest import VERSION, Contract, Encoder, Golden, HeadSpec, Manifest
 from rtdecode.errors import BundleError, ConfigError, GoldenError
 from rtdecode.stream.steps import Conditioning

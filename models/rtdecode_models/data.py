@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rtdecode.encode.contract import check_contract
 
 from rtdecode.decoder import Decoder, Result, Status
+from rtdecode.encode.contract import check_contract
 from rtdecode.encode.engine import EngineInfo, Outputs
 from rtdecode.encode.manifest import Contract, ContractChannel
 from rtdecode.errors import ConfigError, RecordingError
