@@ -78,3 +78,15 @@ def test_a_stream_that_nobody_could_take_is_not_served(recording: Path, options:
     code, text = call("stream", recording, *options)
     assert code == 2
     assert fault in text
+
+
+def test_a_recording_shorter_than_a_window_says_why_nothing_was_decoded(tmp_path: Path, recording: Path) -> None:
+    channels = [Channel(f"E{k}", "eeg", "V") for k in (1, 2, 3)]
+    long = make_bundle(tmp_path / "long.zip", channels, 100.0, (Sliding(length=30.0, hop=0.5),))
+    done = subprocess.run(
+        [*COMMAND, "replay", str(recording), "--bundle", str(long)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    assert "0 windows due" in said
+    assert "nothing was due (sliding: 30 s every 0.5 s)" in said

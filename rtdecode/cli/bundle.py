@@ -13,7 +13,7 @@ from rich.text import Text
 from rtdecode.encode.bundle import Bundle
 from rtdecode.encode.manifest import ClassifyHead, HeadSpec, RetrieveHead
 from rtdecode.encode.verify import Check, verify_bundle
-from rtdecode.stream.window import Sliding, WindowSpec
+from rtdecode.stream.window import describe_window
 
 bundle_app = typer.Typer(no_args_is_help=True, help="Look into a bundle, or check it on this machine.")
 
@@ -134,7 +134,7 @@ def _overview(bundle: Bundle) -> Table:
         row("window step", _step(window_step))
     row("group delay", f"{conditioner.group_delay * 1e3:.1f} ms at {conditioner.reference:.3g} Hz")
     for window in manifest.windows:
-        row("window", f"{_window(window)}, {window.n_samples(conditioner.sfreq)} samples")
+        row("window", f"{describe_window(window)}, {window.n_samples(conditioner.sfreq)} samples")
     row("encoder", f"{manifest.encoder.file}, {manifest.encoder.precision} -> {', '.join(manifest.encoder.outputs)}")
     for head in manifest.heads:
         row("head", _head_line(bundle, head))
@@ -162,12 +162,6 @@ def _step(step: msgspec.Struct) -> str:
     values = msgspec.to_builtins(step)
     name = values.pop("step")
     return " ".join([name, *(f"{key}={_plain(value)}" for key, value in values.items())])
-
-
-def _window(window: WindowSpec) -> str:
-    if isinstance(window, Sliding):
-        return f"{window.name}: {window.length:g} s every {window.hop:g} s"
-    return f"{window.name}: {window.tmin:g} to {window.tmax:g} s around markers {', '.join(window.markers)}"
 
 
 def _plain(value: object) -> str:

@@ -143,6 +143,7 @@ def _run(settings: _Settings, speed: float, out: Path | None, hop: float | None,
     from rtdecode.encode.golden import check_golden
     from rtdecode.offline import replay as play
     from rtdecode.score import Score
+    from rtdecode.stream.window import describe_window
     from rtdecode.wire.payload import to_json
     from rtdecode.wire.results import ResultWriter
 
@@ -179,6 +180,7 @@ def _run(settings: _Settings, speed: float, out: Path | None, hop: float | None,
             "duration_s": source.duration,
             "wall_s": seconds,
             "times_real_time": source.duration / seconds,
+            "cut": [describe_window(window) for window in decoder.windows],
             "windows": statuses.total(),
             "statuses": dict(sorted(statuses.items())),
             "accuracy": _accuracy(score),
@@ -266,6 +268,10 @@ def _print(summary: dict[str, Any], console: Console) -> None:
         f"{summary['duration_s']:.1f} s decoded in {summary['wall_s']:.2f} s: "
         f"{summary['times_real_time']:.0f} times real time"
     )
+    if not summary["windows"]:
+        cut = "; ".join(summary["cut"])
+        console.print(f"nothing was due ({escape(cut)}): is the recording long enough, and does it hold such markers?")
+        return
     accuracy = summary["accuracy"]
     if accuracy is None:
         console.print("no marker of the decoded windows tells the truth: nothing to score")

@@ -80,6 +80,13 @@ def matches(value: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(value, pattern) for pattern in patterns)
 
 
+def describe_window(window: WindowSpec) -> str:
+    """A window in words."""
+    if isinstance(window, Sliding):
+        return f"{window.name}: {window.length:g} s every {window.hop:g} s"
+    return f"{window.name}: {window.tmin:g} to {window.tmax:g} s around markers {', '.join(window.markers)}"
+
+
 def samples(seconds: float, sfreq: float) -> Fraction:
     """Seconds as a number of samples, exact for times and rates of at most six decimals."""
     return Fraction(seconds).limit_denominator(10**6) * Fraction(sfreq).limit_denominator(10**6)
