@@ -105,6 +105,6 @@ def binomial_tail(hits: int, total: int, p: float) -> float:
 
 
 def _answers(output: HeadOutput) -> tuple[str, ...]:
-    if output.retrieved is not None:
-        return output.retrieved.names
+    if output.retrieval is not None:
+        return output.retrieval.names
     return (output.label.best,) if output.label is not None else ()

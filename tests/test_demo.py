@@ -92,8 +92,8 @@ def decoded(bundle: Bundle) -> tuple[Score, dict[str, int], list[bool]]:
         assert result.marker is not None
         if result.heads:
             score.add(result.marker.value, result.heads[0])
-            assert result.heads[0].retrieved is not None
-            none.append(bool(result.heads[0].retrieved.none_of_these))
+            assert result.heads[0].retrieval is not None
+            none.append(bool(result.heads[0].retrieval.none_of_these))
     engine.close()
     return score, {status.value: n for status, n in decoder.counts.items()}, none
 
@@ -119,9 +119,9 @@ def test_the_threshold_does_on_new_data_what_was_declared(
     engine = make_engine(bundle)
     decoder = Decoder.from_bundle(bundle, source.open(), engine)
     strange = [
-        bool(result.heads[0].retrieved.none_of_these)
+        bool(result.heads[0].retrieval.none_of_these)
         for result in replay(source, decoder)
-        if result.heads and result.heads[0].retrieved is not None
+        if result.heads and result.heads[0].retrieval is not None
     ]
     engine.close()
     declared = bundle.manifest.metrics["none_of_these"]["declared_false_accept"]

@@ -184,7 +184,7 @@ def test_a_bundles_heads(tmp_path: Path) -> None:
     assert retrieve.names[-1] == "a picture"
     assert classify.names == ("fists", "feet")
     outputs = make_engine(bundle).finish(bundle.array("golden/windows.npy")[0], 0)
-    found = retrieve(outputs).retrieved
+    found = retrieve(outputs).retrieval
     assert found is not None
     expected = scores(bundle.array("gallery/rows.npy"), outputs["embedding"], "cosine")
     assert found.indices == tuple(np.argsort(-expected, kind="stable")[:3])

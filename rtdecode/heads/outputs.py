@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Retrieved(msgspec.Struct, frozen=True, kw_only=True):
+class Retrieval(msgspec.Struct, frozen=True, kw_only=True):
     """The k best items of a gallery, best first.
 
     `margin` is the best score minus the second best. `none_of_these` is true when the best score is below the head's
@@ -16,7 +16,7 @@ class Retrieved(msgspec.Struct, frozen=True, kw_only=True):
     names: tuple[str, ...]
     scores: tuple[float, ...]
     margin: float
-    none_of_these: bool | None
+    none_of_these: bool | None = None
 
 
 class Label(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,11 +28,11 @@ class Label(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HeadOutput(msgspec.Struct, frozen=True, kw_only=True):
-    """One head's result: exactly one of `retrieved` and `label`, or neither where the embedding itself is the result.
+    """One head's result: exactly one of `retrieval` and `label`, or neither where the embedding itself is the result.
 
     `arrays` are published as raw frames beside the header.
     """
 
-    retrieved: Retrieved | None = None
+    retrieval: Retrieval | None = None
     label: Label | None = None
     arrays: dict[str, NDArray[np.float32]] = {}

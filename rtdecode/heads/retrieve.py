@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from rtdecode.encode.engine import Outputs
 from rtdecode.heads.base import embedding_of
-from rtdecode.heads.outputs import HeadOutput, Retrieved
+from rtdecode.heads.outputs import HeadOutput, Retrieval
 
 #: Unit roundoff of float32.
 _UNIT = 2.0**-24
@@ -89,9 +89,9 @@ class Retrieve:
 
     def __call__(self, outputs: Outputs) -> HeadOutput:
         """The best items for one window's outputs; `EncodeError` where the embedding is missing or of another width."""
-        return HeadOutput(retrieved=self.search(embedding_of(outputs, self._output, self._rows.shape[1])))
+        return HeadOutput(retrieval=self.search(embedding_of(outputs, self._output, self._rows.shape[1])))
 
-    def search(self, embedding: NDArray[np.float32]) -> Retrieved:
+    def search(self, embedding: NDArray[np.float32]) -> Retrieval:
         """The best items for one embedding, best first.
 
         Parameters
@@ -101,7 +101,7 @@ class Retrieve:
 
         Returns
         -------
-        Retrieved
+        Retrieval
             `margin` is 0 where the gallery has one item, which has no second.
         """
         exact = embedding.astype(np.float64)
@@ -112,7 +112,7 @@ class Retrieve:
         order = np.argsort(-scores, kind="stable")[: self._wanted]
         best = scores[order].tolist()
         indices = candidates[order[: self.k]].tolist()
-        return Retrieved(
+        return Retrieval(
             indices=tuple(indices),
             names=tuple(self.names[i] for i in indices),
             scores=tuple(best[: self.k]),

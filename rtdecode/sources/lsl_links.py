@@ -5,6 +5,7 @@ liblsl's own recovery is off: it reattaches to a stream with another rate or oth
 
 import math
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ class Awake:
 Event = Samples | Awake | Reopened | Ended
 
 
-class Link:
+class Link(ABC):
     """One inlet, its clock offset, and its threads.
 
     Parameters
@@ -192,12 +193,13 @@ class Link:
             try:
                 measured = measure_offset(inlet, 1.0)
             except RuntimeError:
-                continue  # the thread that pulls sees the loss too, and acts on it
+                continue  # who pulls sees the loss too, and acts on it
             if measured is not None and inlet is self.inlet:
                 offset.measured(hostclock.now(), *measured)
 
+    @abstractmethod
     def _run(self) -> None:
-        raise NotImplementedError
+        """What the watching thread does until `stop` is set."""
 
 
 def _unreachable(found: Any, error: Exception) -> StreamNotFoundError:

@@ -9,6 +9,10 @@ from typing import Literal
 
 import msgspec
 
+# What heads give travels as it is, and is part of the wire format.
+from rtdecode.heads.outputs import Label as Label
+from rtdecode.heads.outputs import Retrieval as Retrieval
+
 VERSION = 1
 
 Status = Literal["ok", "late", "skipped", "gap", "artifact", "failed"]
@@ -58,24 +62,6 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     """Allowed time from `arrived` to `published`."""
     met: bool | None = None
     """Whether it was."""
-
-
-class Retrieval(msgspec.Struct, frozen=True, kw_only=True):
-    """The k best gallery items, best first; `none_of_these` is null where no threshold was calibrated."""
-
-    indices: tuple[int, ...]
-    names: tuple[str, ...]
-    scores: tuple[float, ...]
-    margin: float
-    none_of_these: bool | None = None
-
-
-class Label(msgspec.Struct, frozen=True, kw_only=True):
-    """Class probabilities."""
-
-    names: tuple[str, ...]
-    probabilities: tuple[float, ...]
-    best: str
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):

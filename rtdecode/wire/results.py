@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtdecode.decoder import Decoder, Result, Status
-from rtdecode.wire.messages import Label, Ledger, Retrieval, Window, WireMarker
+from rtdecode.heads.outputs import Label, Retrieval
+from rtdecode.wire.messages import Ledger, Window, WireMarker
 
 
 class ResultWriter:
@@ -60,20 +61,12 @@ class ResultWriter:
         status, reason = result.status, result.reason
         if status is Status.OK and met is False:
             status, reason = Status.LATE, f"published {(published or 0) - timing.arrived:.3f} s after its last sample"
-        retrieval = label = None
+        retrieval: Retrieval | None = None
+        label: Label | None = None
         arrays: dict[str, NDArray[np.generic]] = dict(result.outputs)
         for head in result.heads:
-            if head.retrieved is not None:
-                found = head.retrieved
-                retrieval = Retrieval(
-                    indices=found.indices,
-                    names=found.names,
-                    scores=found.scores,
-                    margin=found.margin,
-                    none_of_these=found.none_of_these,
-                )
-            if head.label is not None:
-                label = Label(names=head.label.names, probabilities=head.label.probabilities, best=head.label.best)
+            retrieval = retrieval or head.retrieval
+            label = label or head.label
             arrays.update(head.arrays)
         marker = result.marker
         message = Window(
