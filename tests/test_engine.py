@@ -42,13 +42,27 @@ ENGINES: dict[str, Callable[[bytes], Engine]] = {
     "onnxruntime, fallen back": lambda data: OnnxEngine(data, provider="openvino", fallback="allow"),
     "onnxruntime, two spinning threads": lambda data: OnnxEngine(data, threads=2, spinning=True),
     "openvino": OpenVinoEngine,
+    "cuda": lambda data: OnnxEngine(data, provider="cuda"),
+    "tensorrt": lambda data: OnnxEngine(data, provider="tensorrt"),
 }
+GPU = ("cuda", "tensorrt")
 
 
-@pytest.fixture(params=list(ENGINES))
+def has_gpu() -> bool:
+    """Whether the driver's own tool lists a GPU."""
+    try:
+        listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=30, check=False)
+    except OSError:
+        return False
+    return listed.returncode == 0 and "GPU" in listed.stdout
+
+
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.gpu if name in GPU else ()) for name in ENGINES])
 def make(request: pytest.FixtureRequest) -> Iterator[Callable[[bytes], Engine]]:
     if request.param == "openvino" and importlib.util.find_spec("openvino") is None:
         pytest.skip('not run: openvino is not installed (pip install "rtdecode[openvino]")')
+    if request.param in GPU and not has_gpu():
+        pytest.skip(f"not run: {request.param} needs an NVIDIA GPU")
     made: list[Engine] = []
 
     def make(data: bytes) -> Engine:
