@@ -155,6 +155,7 @@ class Listener:
         self.health: list[Health] = []
         self.descriptions: list[Any] = []
         self._stop = threading.Event()
+        self._over = threading.Event()
         self._subscriber = Subscriber(endpoint)
         self._thread = threading.Thread(target=self._collect, daemon=True)
         self._thread.start()
@@ -173,6 +174,9 @@ class Listener:
                     self.events.append(message)
             elif isinstance(message, Health):
                 self.health.append(message)
+                # The last thing that a pipeline says is its health, after the event that ends it.
+                if self.event("end") or self.event("stop"):
+                    self._over.set()
             else:
                 self.descriptions.append(message)
 
@@ -186,6 +190,10 @@ class Listener:
 
         wait_for(described, "the description", 60.0)
         return self
+
+    def finished(self) -> None:
+        """Wait for the pipeline's last message: its process may be gone while they are still on their way to us."""
+        assert self._over.wait(20.0), "the pipeline's end was never heard"
 
     def keys(self) -> list[tuple[Any, ...]]:
         return [window_key(message) for message, _ in list(self.windows)]
@@ -301,6 +309,13 @@ class Session:
         listener = Listener(self.out(pipeline), self.processes)
         self.listeners.append(listener)
         return listener
+
+    def end(self, run: Process) -> int:
+        """Wait for the end of a run, and for all that it published; its exit code."""
+        code = run.end()
+        for listener in self.listeners if code == 0 else ():
+            listener.finished()
+        return code
 
     def status(self, config: Path, name: str) -> dict[str, Any]:
         """One process's answer, asked from this process; empty where there is none."""

@@ -114,7 +114,7 @@ def test_status_tells_how_it_goes_and_stop_ends_it_with_everything_published(ses
     assert status["p"]["due"] == sum(status["p"]["counts"].values()) > 0
     assert "no process" in session.ask(config, "stop", "nobody", code=2)["error"]
     session.ask(config, "stop")
-    assert run.end() == 0, run.text
+    assert session.end(run) == 0, run.text
     keys = listener.keys()
     assert keys == list(expected_windows(session.folder / "bundle", seconds=12))[: len(keys)]
     silent = session.start("control", str(config), "status", "--timeout", "0.3", "--json")

@@ -1,5 +1,6 @@
 """What cannot run says so: which process, which key, which channel; with its own exit code, and nothing left behind."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -127,7 +128,7 @@ def test_a_sender_that_dies_ends_the_session_with_what_was_decoded(
     run.ready()
     wait_for(lambda: len(listener.windows) > 5, "windows")
     sender.kill()
-    assert run.end() == 0, run.text
+    assert session.end(run) == 0, run.text
     assert listener.event("end")
     assert listener.health[-1].due == sum(listener.health[-1].counts.values()) >= len(listener.windows)
 
@@ -143,7 +144,7 @@ def test_windows_out_of_budget_are_late_or_only_say_so(session: Session) -> None
     listeners = {name: session.listen(name).connected() for name in ("mark", "keep")}
     run.ready()
     session.go(config)
-    assert run.end() == 0, run.text
+    assert session.end(run) == 0, run.text
     for name, status, met in [("mark", "late", False), ("keep", "ok", False)]:
         messages = [message for message, _ in listeners[name].windows]
         assert {(message.status, message.ledger.met) for message in messages} == {(status, met)}
@@ -173,7 +174,6 @@ def test_a_subscriber_that_does_not_read_holds_nobody_up(session: Session) -> No
     session.bundle(hop=0.004)
     config = session.config(source='kind = "simulated"\nseconds = 60\nspeed = 20', pipelines={"p": "hwm = 5"})
     run = session.start("run", str(config), "--hold", "1")
-    listener = session.listen().connected()
     with zmq.Context() as context, context.socket(zmq.SUB) as deaf:
         deaf.setsockopt(zmq.RCVHWM, 1)
         deaf.setsockopt(zmq.LINGER, 0)
@@ -183,8 +183,11 @@ def test_a_subscriber_that_does_not_read_holds_nobody_up(session: Session) -> No
         run.ready()
         session.go(config)
         assert run.end(60) == 0, run.text
-        assert listener.health[-1].due == 250 * 60 - 49
-        assert listener.health[-1].dropped > 0
+    # With room for five messages any subscriber may lose the last ones; the process's own account does not.
+    (account,) = [line for line in run.errors if "[info     ] done" in line]
+    assert f"windows={250 * 60 - 49}" in account
+    (dropped,) = re.findall(r"dropped=(\d+)", account)
+    assert int(dropped) > 0
 
 
 def test_everything_is_gone_after_the_end(session: Session) -> None:

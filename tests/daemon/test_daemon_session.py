@@ -38,7 +38,7 @@ def test_every_due_window_is_published_once_with_the_payload_of_a_replay(session
     ready = run.ready()
     assert all(session.out(name) in ready for name in ("p", "q"))
     session.go(config)
-    assert run.end() == 0, run.text
+    assert session.end(run) == 0, run.text
     expected = expected_windows(bundle, seconds=4)
     for listener in listeners:
         assert len(listener.keys()) == len(set(listener.keys()))
@@ -68,7 +68,7 @@ def test_a_signal_to_end_publishes_everything_that_was_received(session: Session
         for child in children(run.pid).values():
             child.send_signal(number)
     run.send(number)
-    assert run.end() == 0, run.text
+    assert session.end(run) == 0, run.text
     last = wait_for(lambda: listener.event("end"), "the end")
     assert last
     keys = listener.keys()
@@ -89,7 +89,7 @@ def test_a_killed_decoder_is_replaced_and_no_window_is_missing_or_doubled(sessio
     before["p"].kill()
     after = wait_for(lambda: (c := children(run.pid)).get("p") not in (None, before["p"]) and c, "a new decoder")
     assert after["acquire"] == before["acquire"]
-    assert run.end() == 0, run.text
+    assert session.end(run) == 0, run.text
     assert "SIGKILL" in run.text
     expected = expected_windows(bundle, seconds=7)
     keys = listener.keys()
@@ -116,7 +116,7 @@ def test_a_decoder_that_was_paused_catches_up_from_the_log(session: Session) -> 
     seen = session.status(config, "acquire")["log"]["next"]
     wait_for(lambda: session.status(config, "acquire")["log"]["next"] > seen + 100, "two seconds")
     decoder.resume()
-    assert run.end() == 0, run.text
+    assert session.end(run) == 0, run.text
     assert listener.digests() == expected_windows(bundle, seconds=5)
     assert_each_once(listener.keys(), expected_windows(bundle, seconds=5))
 
@@ -142,7 +142,7 @@ def test_what_left_the_log_is_accounted_for_as_skipped(session: Session) -> None
         60,
     )
     decoder.resume()
-    assert run.end() == 0, run.text
+    assert session.end(run) == 0, run.text
     keys = listener.keys()
     expected = expected_windows(bundle, seconds=400)
     assert_each_once(keys, expected)
