@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rtdecode.encode.bundle import Bundle
 from rtdecode.encode.contract import check_contract
-from rtdecode.encode.engine import Engine, Outputs
+from rtdecode.encode.engine import Engine
 from rtdecode.errors import ConfigError, EncodeError, StampError
 from rtdecode.heads.base import Head
 from rtdecode.heads.build import build_heads
@@ -399,7 +399,6 @@ class Decoder:
             try:
                 outputs = self.engine.finish(self._window_steps[name](due.samples), due.start)
                 encoded = self._clock()
-                _check_finite(outputs)
                 heads = tuple(head(outputs) for head in self.heads)
             except EncodeError as error:
                 status, reason, outputs, heads = Status.FAILED, str(error), {}, ()
@@ -422,12 +421,6 @@ class Decoder:
     def _count(self, result: Result) -> Result:
         self.counts[result.status] += 1
         return result
-
-
-def _check_finite(outputs: Outputs) -> None:
-    for name, values in outputs.items():
-        if not np.isfinite(values).all():
-            raise EncodeError(f"the encoder's output {name!r} is not finite")
 
 
 def _no_clock() -> float:

@@ -26,7 +26,7 @@ def checkpoint_arguments(trained: Trained, *, hop: float | None = None) -> dict[
     checkpoint = trained.checkpoint
     windows: list[WindowSpec] = [checkpoint.window]
     if hop is not None:
-        windows.append(Sliding(length=checkpoint.window.tmax - checkpoint.window.tmin, hop=hop))
+        windows.append(Sliding(length=checkpoint.window.duration, hop=hop))
     metrics = {key: trained.metrics[key] for key in _HEADLINES if key in trained.metrics}
     if "test" in trained.metrics:
         metrics["test"] = {key: trained.metrics["test"][key] for key in _OF_TEST}

@@ -224,9 +224,7 @@ def _sliding(bundle: "Bundle", hop: float) -> "WindowSpec":
 
     if not 0 < hop < math.inf:
         raise ConfigError(f"--hop {hop}: expected seconds, more than 0")
-    window = bundle.manifest.windows[0]
-    length = window.length if isinstance(window, Sliding) else window.tmax - window.tmin
-    return Sliding(name="sliding", length=length, hop=hop)
+    return Sliding(name="sliding", length=bundle.manifest.windows[0].duration, hop=hop)
 
 
 def _accuracy(score: "Score") -> dict[str, Any] | None:

@@ -15,7 +15,6 @@ from rtdecode.encode.bundle import Bundle
 from rtdecode.encode.onnx import import_onnxruntime
 from rtdecode.encode.providers import find_provider
 from rtdecode.errors import RtdecodeError
-from rtdecode.stream.window import WindowSpec
 
 
 def check(path: Path) -> list[Problem]:
@@ -73,13 +72,9 @@ def _windows(place: str, pipeline: PipelineConfig, bundle: Bundle) -> Iterator[P
             seconds = float(Fraction(expected) / Fraction(sfreq))
             yield Problem(
                 f"{place}.windows[{n}]",
-                f"{_length(window):g} s are {found} samples at {sfreq:g} Hz; expected {expected} ({seconds:g} s), "
+                f"{window.duration:g} s are {found} samples at {sfreq:g} Hz; expected {expected} ({seconds:g} s), "
                 "which is what the bundle's encoder takes",
             )
-
-
-def _length(window: WindowSpec) -> float:
-    return window.length if hasattr(window, "length") else window.tmax - window.tmin
 
 
 def _provider(place: str, pipeline: PipelineConfig) -> Iterator[Problem]:

@@ -93,12 +93,12 @@ class Engine(Protocol):
         Returns
         -------
         Outputs
-            Arrays of their own: nothing in them changes at the next call.
+            Finite arrays of their own: nothing in them changes at the next call.
 
         Raises
         ------
         EncodeError
-            The window could not be encoded; the engine stays usable.
+            The window could not be encoded, or an output has NaN or Inf; the engine stays usable.
         """
         ...
 

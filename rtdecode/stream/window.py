@@ -24,9 +24,14 @@ class Sliding(_Window, frozen=True, kw_only=True, tag="sliding"):
         if not self.length > 0 or not self.hop > 0:
             raise ValueError(f"length and hop must be positive seconds, not {self.length} and {self.hop}")
 
+    @property
+    def duration(self) -> float:
+        """Seconds in one window."""
+        return self.length
+
     def n_samples(self, sfreq: float) -> int:
         """Samples in one window at `sfreq` Hz."""
-        return round_half_up(samples(self.length, sfreq))
+        return round_half_up(samples(self.duration, sfreq))
 
     def fault(self, sfreq: float) -> str | None:
         """What is wrong with it at `sfreq` Hz, if anything: no two windows may be the same."""
@@ -55,9 +60,14 @@ class Locked(_Window, frozen=True, kw_only=True, tag="locked"):
         if not self.markers:
             raise ValueError('name at least one marker pattern, for example ["T1", "T2"] or ["*"]')
 
+    @property
+    def duration(self) -> float:
+        """Seconds in one window."""
+        return self.tmax - self.tmin
+
     def n_samples(self, sfreq: float) -> int:
         """Samples in one window at `sfreq` Hz."""
-        return round_half_up(samples(self.tmax - self.tmin, sfreq))
+        return round_half_up(samples(self.duration, sfreq))
 
     def fault(self, sfreq: float) -> str | None:
         """What is wrong with it at `sfreq` Hz, if anything; as for `Sliding`, where something may be."""
