@@ -1,8 +1,9 @@
 """Chunk, Marker, StreamInfo: the only types that every room shares."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +83,11 @@ class Chunk:
         Counts restarts of the sender or its clock.
     arrived : float
         Host time at which the last sample was in our hands; NaN in a replay.
+    uncertainty : float
+        Half-width of the stamps' error in seconds, as far as the clock knows it; 0 where the stamps are the truth.
+    invalidates : int or None
+        A hole was found late: samples of this segment from this index on, given earlier, lie behind it and were counted
+        and stamped as if it were not there. The jump of `first_index` before this chunk is that hole's length.
     """
 
     samples: NDArray[np.float32]
@@ -89,6 +95,8 @@ class Chunk:
     first_index: int
     segment: int = 0
     arrived: float = math.nan
+    uncertainty: float = 0.0
+    invalidates: int | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -112,6 +120,11 @@ class Chunk:
                 f"expected ({n}, {n_channels})"
             )
         check_stamps(self.stamps, self.first_index)
+
+
+def even_stamps(first: float, last: float, n: int) -> NDArray[np.float64]:
+    """`n` equally spaced stamps. A live clock makes a chunk's stamps by this, so that two of them rebuild them all."""
+    return np.linspace(first, last, n)
 
 
 def check_stamps(stamps: NDArray[np.float64], first_index: int, previous: float = -math.inf) -> None:
@@ -162,6 +175,103 @@ class Marker:
     stream: str = ""
 
 
+class SourceState(StrEnum):
+    """How a source is."""
+
+    CONNECTING = "connecting"
+    STREAMING = "streaming"
+    STALLED = "stalled"
+    """Connected, and silent for three chunk periods."""
+    RECOVERING = "recovering"
+    """Lost; being looked for."""
+    CHANGED = "changed"
+    """It is back as something else, and refused."""
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that a source has to say beside its samples.
+
+    Parameters
+    ----------
+    event : str
+        ``state``, ``clock``, ``hole``...: becomes the name of the published event.
+    text : str
+        For people.
+    state : SourceState or None
+        The state that begins with it.
+    details : mapping
+        For programs.
+    """
+
+    event: str
+    text: str
+    state: SourceState | None = None
+    details: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """One stream as its sender declares it: what a recording says about it.
+
+    Parameters
+    ----------
+    name, type, source_id, hostname : str
+        The sender's words.
+    sfreq : float
+        Nominal rate in Hz; 0 for markers.
+    format : str
+        Type of the values as XDF names it: ``float32``, ``double64``, ``int8``, ``int16``, ``int32``, ``int64``,
+        ``string``.
+    n_channels : int
+        Values per sample.
+    xml : str
+        The sender's whole description (an LSL stream's own XML); empty where it has none.
+    """
+
+    name: str
+    type: str
+    source_id: str = ""
+    hostname: str = ""
+    sfreq: float = 0.0
+    format: str = "string"
+    n_channels: int = 1
+    xml: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Raw:
+    """Samples or markers as they came, before anything was made of them: what is recorded.
+
+    Parameters
+    ----------
+    stream : int
+        Which of the source's `origins`.
+    values : ndarray of shape (n, channels), or tuple of str
+        In the sender's own type; text for markers.
+    stamps : ndarray of float64, shape (n,)
+        Seconds on the sender's own clock.
+    """
+
+    stream: int
+    values: NDArray[np.generic] | tuple[str, ...]
+    stamps: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Offset:
+    """One measurement of a sender's clock.
+
+    At host time `time`, host minus sender was `value`, give or take `uncertainty` (all seconds).
+    """
+
+    stream: int
+    time: float
+    value: float
+    uncertainty: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """What a source gives at one read: samples, markers, and how far the markers are complete.
@@ -174,8 +284,17 @@ class Batch:
         In any order; a marker's samples may have come before it or may come after it.
     watermark : float
         Every marker with a stamp up to this one has been given by now. ``inf`` at the end of a recording.
+    raw : sequence of Raw
+        The same, and what else came, as it came. Empty where the source has nothing rawer than `chunk`.
+    offsets : sequence of Offset
+        Measurements of the senders' clocks since the last batch.
+    notices : sequence of Notice
+        What happened to the source before these samples.
     """
 
     chunk: Chunk | None
     markers: Sequence[Marker] = field(default=())
     watermark: float = -math.inf
+    raw: Sequence[Raw] = field(default=())
+    offsets: Sequence[Offset] = field(default=())
+    notices: Sequence[Notice] = field(default=())

@@ -11,12 +11,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: Rooms from left to right: each imports only from those before it (and from itself).
 ROOMS = (
-    "errors", "signal", "hostclock", "sources", "stream", "encode", "heads", "result", "decoder", "score", "offline",
-    "wire", "config", "daemon", "demo", "cli",
+    "errors", "signal", "hostclock", "clock", "sources", "stream", "encode", "heads", "result", "decoder", "budget",
+    "score", "offline", "wire", "record", "config", "daemon", "demo", "chaos", "cli",
 )  # fmt: skip
 
 #: The rooms that do no I/O and read no clock, and the modules that would let them.
-PURE = ("stream", "heads", "result", "decoder")
+PURE = ("clock", "stream", "heads", "result", "decoder", "budget")
 IMPURE = {
     *("socket", "threading", "time", "datetime", "zmq", "pylsl", "asyncio", "subprocess", "multiprocessing"),
     *("pathlib", "io", "os", "rtdecode.hostclock"),

@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rtdecode import hostclock
+from rtdecode.clock.offset import SLEW, ClockOffset
 from rtdecode.errors import SourceError, StampError, StreamNotFoundError
 from rtdecode.signal import Batch, Chunk, Marker
 from rtdecode.sources import lsl_links
 from rtdecode.sources.declare import Declare
 from rtdecode.sources.lsl import LslSource, MarkerQuery
-from rtdecode.sources.offset import SLEW, ClockOffset
 from rtdecode.sources.recording import RecordingSource
 
 

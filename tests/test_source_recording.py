@@ -11,10 +11,10 @@ import source_files as files
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from rtdecode.clock.holes import PERIODS, HoleWatch, find_holes, smooth
 from rtdecode.errors import RecordingError, SourceError
 from rtdecode.signal import Chunk, Marker
 from rtdecode.sources.declare import Declare
-from rtdecode.sources.holes import PERIODS, HoleWatch, find_holes, smooth
 from rtdecode.sources.recording import RecordingSource
 from rtdecode.sources.trigger import TriggerRule
 

@@ -8,7 +8,7 @@ from typing import Self
 
 from rtdecode import hostclock
 from rtdecode.config import LslConfig, RecordingConfig, SimulatedConfig
-from rtdecode.signal import Batch, StreamInfo
+from rtdecode.signal import Batch, Origin, StreamInfo
 from rtdecode.sources.base import Source
 from rtdecode.sources.recording import RecordingSource
 from rtdecode.sources.simulated import SimulatedSource
@@ -91,6 +91,11 @@ class PacedRecording:
         self._next = self._recording.read()
         self._began = math.nan
         return info
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """None: nothing is rawer than its chunks."""
+        return ()
 
     def read(self, timeout: float) -> Batch | None:
         """The next chunk, once it is due; an empty batch where it is not within `timeout` seconds."""

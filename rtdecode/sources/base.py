@@ -3,7 +3,7 @@
 from types import TracebackType
 from typing import Protocol, Self
 
-from rtdecode.signal import Batch, StreamInfo
+from rtdecode.signal import Batch, Origin, StreamInfo
 
 
 class Source(Protocol):
@@ -15,6 +15,14 @@ class Source(Protocol):
 
     def open(self) -> StreamInfo:
         """Connect, and say what will come. Raises `SourceError` (or a child of it) where that is impossible."""
+        ...
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """Once open: the streams behind it, as their senders declare them, the samples' own first.
+
+        Empty where the source has nothing rawer than its chunks.
+        """
         ...
 
     def read(self, timeout: float) -> Batch | None:

@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from rtdecode import hostclock
+from rtdecode.clock.holes import APART_S, HoleWatch
 from rtdecode.errors import SourceError, StampError
-from rtdecode.signal import Batch, Channel, Chunk, Marker, StreamInfo, check_stamps
+from rtdecode.signal import Batch, Channel, Chunk, Marker, Origin, StreamInfo, check_stamps
 from rtdecode.sources.declare import Declare, Described, describe
-from rtdecode.sources.holes import APART_S, HoleWatch
 from rtdecode.sources.lsl_links import Awake, DataLink, Ended, Event, Link, MarkerLink, Reopened, Samples
 from rtdecode.sources.lsl_streams import (
     MarkerQuery,
@@ -137,6 +137,11 @@ class LslSource:
     def reconnects(self) -> int:
         """How often the data stream was lost and found again."""
         return self._data.reconnects
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """None: nothing is rawer than its chunks."""
+        return ()
 
     def read(self, timeout: float) -> Batch | None:
         """The next samples and markers, as soon as one is there."""

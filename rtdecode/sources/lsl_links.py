@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtdecode import hostclock
+from rtdecode.clock.offset import ClockOffset
 from rtdecode.errors import SourceError, StreamNotFoundError
 from rtdecode.signal import Marker
 from rtdecode.sources.lsl_streams import (
@@ -30,7 +31,6 @@ from rtdecode.sources.lsl_streams import (
     resolve,
     same_host,
 )
-from rtdecode.sources.offset import ClockOffset
 from rtdecode.sources.xdf_reader import marker_value
 
 #: Samples taken by one pull at most.

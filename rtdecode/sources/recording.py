@@ -7,10 +7,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from rtdecode.clock.holes import APART_S
 from rtdecode.errors import RecordingError
-from rtdecode.signal import Batch, Chunk, Marker, StreamInfo
+from rtdecode.signal import Batch, Chunk, Marker, Origin, StreamInfo
 from rtdecode.sources.declare import Declare
-from rtdecode.sources.holes import APART_S
 from rtdecode.sources.pieces import Piece, Reader
 from rtdecode.sources.trigger import TriggerRule, Triggers
 
@@ -118,6 +118,11 @@ class RecordingSource:
     def left_out(self) -> tuple[str, ...]:
         """Channels of the file that are not read, since they have another rate than the fastest."""
         return self._opened().contents.left_out
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """None: nothing is rawer than its chunks."""
+        return ()
 
     def read(self, timeout: float = 0.0) -> Batch | None:
         """The next chunk with its markers; None at the end. `timeout` does not matter: a file never waits."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from rtdecode import hostclock
 from rtdecode.errors import ConfigError
-from rtdecode.signal import Batch, Channel, Chunk, Marker, StreamInfo
+from rtdecode.signal import Batch, Channel, Chunk, Marker, Origin, StreamInfo
 from rtdecode.sources.concepts import MARKER, Concept
 from rtdecode.sources.forward import BLOCK, MONTAGE, Levels, Session, Subject
 
@@ -105,6 +105,11 @@ class SimulatedSource:
         self._next = 0
         self._closed.clear()
         return self.info
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """None: nothing is rawer than its chunks."""
+        return ()
 
     def read(self, timeout: float) -> Batch | None:
         """The samples that are due by now, at most a block of them, and the stimuli among them."""

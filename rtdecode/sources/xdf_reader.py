@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rtdecode.clock.holes import find_holes, smooth
 from rtdecode.errors import RecordingError, SourceError
 from rtdecode.signal import Marker
 from rtdecode.sources.declare import Declare, RawChannel, describe
-from rtdecode.sources.holes import find_holes, smooth
 from rtdecode.sources.pieces import Contents, Piece
 from rtdecode.sources.units import to_si
 
