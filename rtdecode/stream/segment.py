@@ -32,6 +32,8 @@ class Due:
     ----------
     spec : Sliding or Locked
         Which window of the pipeline.
+    segment : int
+        Number of its segment; -1 where no samples came at all.
     start : int
         First conditioned sample, counted from the segment's start.
     marker : Marker or None
@@ -49,6 +51,7 @@ class Due:
     """
 
     spec: WindowSpec
+    segment: int
     start: int
     marker: Marker | None
     samples: NDArray[np.float32] | None
@@ -359,11 +362,11 @@ class Segment:
         if (reason := self._artifact(start, stop)) is not None:
             return self._flawed(window, start, marker, "artifact", reason)
         stamp, arrived = self._time_of(stop - 1)
-        return Due(window, start, marker, self._ring.view(start, stop), stamp, arrived)
+        return Due(window, self.number, start, marker, self._ring.view(start, stop), stamp, arrived)
 
     def _flawed(self, window: WindowSpec, start: int, marker: Marker | None, flaw: Flaw, reason: str) -> Due:
         stamp, arrived = self._time_of(start + window.n_samples(self._conditioned_sfreq) - 1)
-        return Due(window, start, marker, None, stamp, arrived, flaw, reason)
+        return Due(window, self.number, start, marker, None, stamp, arrived, flaw, reason)
 
     def _artifact(self, start: int, stop: int) -> str | None:
         rows = [mask for at, mask in self._bad if start <= at < stop]
