@@ -29,6 +29,7 @@ VERBS = {
     "check": "rtdecode.cli.check:check",
     "control": "rtdecode.cli.control:control",
     "bundle": "rtdecode.cli.bundle:bundle_app",
+    "chaos": "rtdecode.cli.chaos:chaos",
 }
 
 #: A disk that is full, or of which no more is allowed; Windows knows no quota.

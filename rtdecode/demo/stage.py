@@ -56,7 +56,8 @@ kind = "simulated"
 seed = {seed}
 seconds = {seconds}"""
 
-_LSL_API = """\
+#: liblsl kept to this machine; `session` keeps runs apart.
+LSL_API = """\
 [ports]
 IPv6 = disable
 [multicast]
@@ -96,14 +97,14 @@ class Stage:
 
     def __init__(self, transport: Transport, bundle: Path, seed: int, seconds: float, budget_ms: float) -> None:
         self.transport = transport
-        self._folder = _private_folder()
+        self._folder = private_folder()
         self._name = f"rtdecode-demo-{secrets.token_hex(4)}"
         self._seed = seed
         session = Session(Subject(), seed)
         self._seconds = session.whole(seconds)
         self.stimuli = len(session.stimuli(0, round(self._seconds * session.sfreq)))
         unix = sys.platform == "linux"
-        self.endpoint = f"ipc://{self._folder / 'results'}" if unix else f"tcp://127.0.0.1:{_free_port()}"
+        self.endpoint = f"ipc://{self._folder / 'results'}" if unix else f"tcp://127.0.0.1:{free_port()}"
         text = _CONFIG.format(
             source=self._source(),
             bus=f"dir = {json.dumps(str(self._folder))}" if unix else "",
@@ -117,7 +118,7 @@ class Stage:
         self._environment = os.environ | ONE_THREAD | {SUPERVISED: str(os.getpid())}
         if transport == "lsl":
             api = self._folder / "lsl_api.cfg"
-            api.write_text(_LSL_API.format(session=self._name), encoding="utf-8")
+            api.write_text(LSL_API.format(session=self._name), encoding="utf-8")
             self._environment["LSLAPICFG"] = str(api)
         self._begun = False
         self._daemon: subprocess.Popen[bytes] | None = None
@@ -222,7 +223,7 @@ def _write(pipe: IO[bytes], line: bytes) -> None:
         raise ProcessError("the demo's sender is gone before it began") from error
 
 
-def _private_folder() -> Path:
+def private_folder() -> Path:
     """A new folder that is this user's alone, with a path short enough for sockets."""
     for place in (None, "/tmp"):
         folder = Path(tempfile.mkdtemp(prefix="rtdecode-demo-", dir=place))
@@ -232,7 +233,8 @@ def _private_folder() -> Path:
     raise ProcessError("no temporary folder has a path short enough for sockets; set TMPDIR to a shorter one")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A loopback port that nobody has now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

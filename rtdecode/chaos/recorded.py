@@ -1,0 +1,53 @@
+"""What the recordings of a chaos run lack."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtdecode.chaos import truth
+from rtdecode.chaos.tally import Life
+
+
+def missing_samples(folder: Path, lives: Mapping[int, Life], since: float, until: float) -> int:
+    """Samples taken between two host times that were sent and are in none of the recordings.
+
+    Counted inside each life of the sender, between the first and the last of its samples that were recorded: what a
+    sender sent before anybody listened, and what died with it, never reached *acquire*.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the recordings.
+    lives : mapping of int to Life
+        The truth.
+    since, until : float
+        Host times in seconds.
+    """
+    found: dict[int, list[int]] = {}
+    for path in sorted(folder.rglob("*.xdf")):
+        rows = _samples_of(path)
+        for life in np.unique(rows[:, 1]).astype(int):
+            found.setdefault(life, []).extend(rows[rows[:, 1] == life, 0].astype(int).tolist())
+    missing = 0
+    for number, counts in found.items():
+        life = lives[number]
+        have = sorted(set(counts))
+        lacking = np.setdiff1d(np.arange(have[0], have[-1] + 1), have)
+        never = [count for begin, stop in life.dropped for count in range(begin, stop)]
+        lacking = np.setdiff1d(lacking, never)
+        at = life.zero + lacking / life.sfreq
+        missing += int(((at >= since) & (at < until)).sum())
+    return missing
+
+
+def _samples_of(path: Path) -> NDArray[np.float64]:
+    """The samples in a recording, whole or cut short, shape (n, channels)."""
+    import pyxdf
+
+    streams, _ = pyxdf.load_xdf(path, dejitter_timestamps=False, synchronize_clocks=False)
+    for stream in streams:
+        if int(stream["info"]["channel_count"][0]) == len(truth.NAMES):
+            return np.asarray(stream["time_series"], np.float64).reshape(-1, len(truth.NAMES))
+    return np.empty((0, len(truth.NAMES)))
