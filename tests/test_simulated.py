@@ -228,15 +228,29 @@ def test_in_real_time_nothing_comes_before_its_time_and_stamps_are_exact() -> No
 
 def test_a_reader_that_fell_behind_gets_everything_at_once() -> None:
     with SimulatedSource(seed=3, speed=50.0, chunk=1, seconds=100) as source:
+        first = source.read(1.0)  # its clock starts
+        begun = time.monotonic()
+        while time.monotonic() < begun + 0.05:
+            pass
+        batch = source.read(0.0)
+    assert first is not None
+    assert batch is not None
+    assert batch.chunk is not None
+    assert len(batch.chunk) > 100
+    assert math.isnan(batch.chunk.arrived)
+    samples = joined([first, batch])
+    assert samples.tobytes() == REFERENCE[: len(samples)].tobytes()
+
+
+def test_its_clock_starts_when_it_is_first_read_however_long_after_it_was_opened() -> None:
+    with SimulatedSource(seed=3, speed=50.0, chunk=1, seconds=100) as source:
         begun = time.monotonic()
         while time.monotonic() < begun + 0.05:
             pass
         batch = source.read(0.0)
     assert batch is not None
     assert batch.chunk is not None
-    assert len(batch.chunk) > 100
-    assert math.isnan(batch.chunk.arrived)
-    assert batch.chunk.samples.tobytes() == REFERENCE[: len(batch.chunk)].tobytes()
+    assert (batch.chunk.first_index, len(batch.chunk)) == (0, 1)
 
 
 def test_close_wakes_a_reader() -> None:

@@ -28,6 +28,47 @@ class SessionConfig(_Section):
     """Letters, digits, ``-`` and ``_``; names the runtime folder and the log lines."""
     exit_at_end: bool = True
     """End when the source has ended and everything decoded has been published; otherwise wait for SIGTERM."""
+    hang_s: float = Field(default=10.0, ge=2.0, allow_inf_nan=False)
+    """A process whose main loop has not turned for so many seconds hangs, and is replaced. Longer than the longest
+    encode, and than anything that a loaded machine does to a process that is well."""
+    start_s: Positive = 300.0
+    """Seconds that a process may take to be ready, beyond the source's `timeout_s`; an engine may have to be built."""
+
+
+class ProcessRealtime(_Section):
+    """Real-time settings of one kind of process."""
+
+    priority: int = Field(default=0, ge=0, le=99)
+    """``SCHED_FIFO`` with this priority; 0: ordinary scheduling."""
+    lock_memory: bool = False
+    """Keep what has been touched in memory (``mlockall``)."""
+    cpus: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Run on these CPUs alone; on all where empty."""
+
+
+class AcquireRealtime(ProcessRealtime):
+    """*acquire*. Its priority is for live sources; a recording or a simulation has ordinary scheduling."""
+
+    priority: int = Field(default=5, ge=0, le=99)
+    """``SCHED_FIFO`` with this priority, for all its threads; 0: ordinary scheduling."""
+    lock_memory: bool = True
+    """Keep what has been touched in memory (``mlockall``)."""
+
+
+class DecodeRealtime(ProcessRealtime):
+    """Each *decode*. An encoder may use a core for long: give it a priority, below *acquire*'s, only where cores are left
+    for everything else."""
+
+
+class RealtimeConfig(_Section):
+    """Real-time settings, used where the system permits them. Linux alone."""
+
+    policy: Literal["off", "try", "require"] = "try"
+    """``try``: what is refused is said once, with what to grant; ``require``: it is an error; ``off``: none is asked for."""
+    acquire: AcquireRealtime = AcquireRealtime()
+    """The process that owns the source."""
+    decode: DecodeRealtime = DecodeRealtime()
+    """Each pipeline's process."""
 
 
 class DeclareConfig(_Section):
@@ -83,7 +124,13 @@ class StreamMatch(_Section):
         return self
 
 
-class _Source(_Section):
+class _Watched(_Section):
+    stall_s: Positive | None = None
+    """Seconds without samples after which the source counts as stalled; three of its chunk periods (which are learned),
+    and 0.1 s at least, where absent."""
+
+
+class _Source(_Watched):
     declare: DeclareConfig = DeclareConfig()
     """What the stream leaves undeclared."""
     triggers: tuple[TriggerConfig, ...] = ()
@@ -120,7 +167,7 @@ class RecordingConfig(_Source):
     """XDF only: names of the marker streams; all of irregular rate where absent."""
 
 
-class SimulatedConfig(_Section):
+class SimulatedConfig(_Watched):
     """A simulated subject who looks at things."""
 
     kind: Literal["simulated"]
@@ -260,6 +307,8 @@ class Config(_Section):
     """What this run is called, and when it ends."""
     source: SourceConfig
     """Where samples come from."""
+    realtime: RealtimeConfig = RealtimeConfig()
+    """Real-time settings, used where the system permits them. Linux alone."""
     bus: BusConfig = BusConfig()
     """Between *acquire* and *decode*."""
     pipelines: dict[str, PipelineConfig] = {}

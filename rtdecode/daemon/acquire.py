@@ -1,15 +1,17 @@
 """*acquire*: the process that owns the source.
 
-One thread takes samples from the source and hands them on at once: into the log, and to every subscriber. A second one
-answers: what the log still holds, and the control socket. Neither waits for a decoder.
+One thread takes samples from the source and hands them on at once: into the log, and to every subscriber. It also
+watches how the source is, and publishes each change. A second one answers: what the log still holds, and the control
+socket. Neither waits for a decoder.
 """
 
 import contextlib
 import gc
+import math
 import os
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -17,7 +19,7 @@ import structlog
 import zmq
 
 from rtdecode import hostclock
-from rtdecode.config import Config, LslConfig, SimulatedConfig
+from rtdecode.config import Config, LslConfig
 from rtdecode.daemon import bus, control
 from rtdecode.daemon.endpoints import endpoints, prepare
 from rtdecode.daemon.log import ReplayLog
@@ -25,13 +27,22 @@ from rtdecode.daemon.process import Stop
 from rtdecode.daemon.rpc import Server, bind
 from rtdecode.daemon.sources import make_source
 from rtdecode.errors import ConfigError
-from rtdecode.signal import Batch, StreamInfo
+from rtdecode.signal import Batch, Chunk, Notice, SourceState, StreamInfo
 from rtdecode.sources.base import Source
+from rtdecode.sources.state import SourceWatch
 from rtdecode.wire.framing import encode
 from rtdecode.wire.messages import Event
 
 #: Longest wait for samples before a request to stop is looked at.
 READ_TIMEOUT_S = 0.1
+
+#: A read that took so much longer than it was asked to says that we were held up, not that the source was silent.
+HELD_UP_S = 0.1
+
+#: States of a source that its user should see in the log at a glance.
+TROUBLE = frozenset({SourceState.STALLED, SourceState.RECOVERING, SourceState.CHANGED})
+
+Details = dict[str, str | int | float | bool | None]
 
 #: How long a recording waits for the decoders that the supervisor announced.
 HOLD_TIMEOUT_S = 120.0
@@ -61,8 +72,11 @@ class Acquire:
         self._run = secrets.randbits(32) or 1
         self._logger = structlog.get_logger()
         self._began = hostclock.now()
-        self._state = "connecting"
+        self._phase = ""  # of this process, where that says more than the source's state
+        self._watch: SourceWatch | None = None
+        self._held_up = False
         self._position = (0, 0)
+        self._newest = math.nan
         self._watermark = float("-inf")
         self._samples = 0
         self._markers = 0
@@ -108,7 +122,7 @@ class Acquire:
             server.start()
             stack.callback(server.join)
             stack.callback(self._closing.set)
-            self._event("connected", f"reading {self._info.source}", source=self._info.source)
+            self._event("connected", f"reading {self._info.source}", {"source": self._info.source})
             on_ready()
             if hold and not isinstance(self._config.source, LslConfig):
                 self._hold(hold)
@@ -117,8 +131,9 @@ class Acquire:
             try:
                 self._read()
             except Exception as error:
-                self._state = "failed"
-                self._event("error", str(error), error=type(error).__name__)
+                self._phase = "failed"
+                self._end_of_source(str(error))
+                self._event("error", str(error), {"error": type(error).__name__})
                 raise
             finally:
                 self._end()
@@ -142,23 +157,27 @@ class Acquire:
     # --- samples ------------------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        self._state = "streaming"
+        assert self._info is not None
+        self._phase = ""
+        self._watch = SourceWatch(hostclock.now(), self._info.sfreq, self._config.source.stall_s)
         while not self._stop.requested:
-            batch = self._source.read(READ_TIMEOUT_S)
+            asked = hostclock.now()
+            timeout = min(max(0.0, self._watch.look_at - asked), READ_TIMEOUT_S)
+            batch = self._source.read(timeout)
             if batch is None:
+                self._end_of_source("the source has ended")
                 self._event("end", "the source has ended")
                 return
-            chunk = batch.chunk
-            if chunk is None and not batch.markers and batch.watermark <= self._watermark:
-                continue
+            self._hand_on(batch)
+            self._tell(batch, self._watch, held_up=hostclock.now() - asked > timeout + HELD_UP_S)
+        self._event("stop", f"stopped by {self._stop.reason}")
+
+    def _hand_on(self, batch: Batch) -> None:
+        """A batch on its way: to the log and the subscribers. First of all, for nothing may hold samples up."""
+        if batch.chunk is not None or batch.markers or batch.watermark > self._watermark:
             self._send(batch)
             self._watermark = max(self._watermark, batch.watermark)
             self._markers += len(batch.markers)
-            if chunk is not None:
-                self._note(chunk.segment, chunk.first_index)
-                self._position = (chunk.segment, chunk.stop_index)
-                self._samples += len(chunk)
-        self._event("stop", f"stopped by {self._stop.reason}")
 
     def _send(self, batch: Batch, *, end: bool = False) -> None:
         now = hostclock.now()
@@ -166,17 +185,80 @@ class Acquire:
         self._publisher.send_multipart(frames)
         self._log.append(frames, now)
 
-    def _note(self, segment: int, first_index: int) -> None:
-        """Announce a new segment, or a hole, after its samples are out: nothing may hold them up."""
-        if not self._samples:
-            return
-        if segment != self._position[0]:
-            self._event("reconnect", f"segment {segment} begins", segment=segment)
-        elif first_index != self._position[1]:
-            missing = first_index - self._position[1]
-            self._event("gap", f"{missing} samples are missing before index {first_index}", segment=segment, n=missing)
+    # --- what happens to the source -----------------------------------------------------------------------------------
 
-    def _event(self, event: str, text: str, **details: str | int | float | bool | None) -> None:
+    def _tell(self, batch: Batch, watch: SourceWatch, *, held_up: bool) -> None:
+        """Publish what a batch says about the source, beside its samples."""
+        now = hostclock.now()
+        for notice in batch.notices:
+            if notice.state is None:
+                self._event(notice.event, notice.text, notice.details)
+            else:
+                self._changed(watch.told(notice, now))
+        chunk = batch.chunk
+        if chunk is not None and len(chunk):
+            self._changed(watch.arrived(chunk, now))
+            self._note(chunk)
+            self._held_up = False
+        elif held_up and not self._held_up:
+            self._held_up = True  # what came meanwhile is there at the next read; once, or a slow machine hides a stall
+        else:
+            self._held_up = False
+            self._changed(watch.looked(now))
+
+    def _changed(self, change: Notice | None) -> None:
+        if change is not None:
+            self._event(change.event, change.text, change.details, trouble=change.state in TROUBLE)
+
+    def _end_of_source(self, text: str) -> None:
+        if self._watch is not None:
+            self._changed(self._watch.told(Notice("state", text, SourceState.ENDED), hostclock.now()))
+
+    def _note(self, chunk: Chunk) -> None:
+        """Announce a new segment, or a hole, and keep where we are."""
+        (segment, index), newest = self._position, self._newest
+        first = float(chunk.stamps[0])
+        if self._samples and chunk.segment != segment:
+            details: Details = {
+                "segment": chunk.segment,
+                "stamp": first,
+                "seconds": first - newest,
+                "uncertainty": chunk.uncertainty,
+            }
+            self._event("reconnect", f"segment {chunk.segment} begins", details)
+        elif self._samples and chunk.first_index != index:
+            self._gap(chunk, chunk.first_index - index)
+        self._position = (chunk.segment, chunk.stop_index)
+        self._newest = float(chunk.stamps[-1])
+        self._samples += len(chunk)
+
+    def _gap(self, chunk: Chunk, n: int) -> None:
+        assert self._info is not None
+        details: Details = {
+            "segment": chunk.segment,
+            "index": chunk.first_index,
+            "n": n,
+            "seconds": n / self._info.sfreq,
+            "stamp": float(chunk.stamps[0]),
+            "late": chunk.invalidates is not None,
+            "invalidates": chunk.invalidates,
+        }
+        text = f"{n} samples are missing before index {chunk.first_index}"
+        if chunk.invalidates is not None:
+            text = (
+                f"{n} samples were missing before index {chunk.invalidates}; found at index {chunk.first_index}, so "
+                "that what lies between was stamped too early"
+            )
+        self._event("gap", text, details)
+
+    def _event(
+        self,
+        event: str,
+        text: str,
+        details: Mapping[str, str | int | float | bool | None] | None = None,
+        *,
+        trouble: bool = False,
+    ) -> None:
         message = Event(
             seq=self._events,
             publisher=self._run,
@@ -184,26 +266,25 @@ class Acquire:
             event=event,
             text=text,
             stamp=hostclock.now(),
-            details=details,
+            details=dict(details or {}),
         )
         self._events += 1
         self._publisher.send_multipart(encode(bus.EVENT_TOPIC, message))
-        (self._logger.error if event == "error" else self._logger.info)(text, about=event)
+        log = self._logger.error if event == "error" else self._logger.warning if trouble else self._logger.info
+        log(text, about=event, **({"state": message.details["state"]} if event == "state" else {}))
 
     # --- beginning and end --------------------------------------------------------------------------------------------
 
     def _hold(self, decoders: int) -> None:
         deadline = hostclock.now() + HOLD_TIMEOUT_S
-        self._state = "waiting for decoders"
+        self._phase = "waiting for decoders"
         while len(self._asked_for) < decoders and hostclock.now() < deadline and not self._stop.wait(0.01):
             continue
-        if isinstance(self._config.source, SimulatedConfig):
-            self._source.open()  # its clock has been running
 
     def _end(self) -> None:
         """Say that nothing more will come, and stay until the decoders have it all or ask no more."""
-        if self._state != "failed":
-            self._state = "ended"
+        if self._phase != "failed":
+            self._phase = "ended"
         self._send(Batch(None, (), self._watermark), end=True)
         self._asked = hostclock.now()
         while self._followers and hostclock.now() - self._asked < self._config.bus.drain_s:
@@ -258,9 +339,14 @@ class Acquire:
 
     def status(self) -> dict[str, Any]:
         """What the control socket answers."""
+        now = hostclock.now()
+        watch = self._watch
         return {
             "process": "acquire",
-            "state": self._state,
+            "state": self._phase or (SourceState.CONNECTING if watch is None else watch.state).value,
+            "state_s": now - (self._began if watch is None else watch.since),
+            "silent_s": None if watch is None else watch.silent(now),
+            "stall_after_s": None if watch is None else watch.stall_after,
             "source": None if self._info is None else self._info.source,
             "run": self._run,
             "segment": self._position[0],
@@ -269,5 +355,6 @@ class Acquire:
             "markers": self._markers,
             "log": {"oldest": self._log.oldest, "next": self._log.next, "bytes": self._log.n_bytes},
             "decoders": sorted(self._followers),
-            "uptime_s": hostclock.now() - self._began,
+            "events": self._events,
+            "uptime_s": now - self._began,
         }

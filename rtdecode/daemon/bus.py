@@ -114,6 +114,8 @@ def samples_frames(
         markers=tuple(WireMarker(stamp=m.stamp, value=m.value, stream=m.stream) for m in batch.markers),
         watermark=batch.watermark,
         end=end,
+        uncertainty=0.0 if chunk is None else chunk.uncertainty,
+        invalidates=None if chunk is None else chunk.invalidates,
     )
     return [_SAMPLES_TOPIC, encode_header(message), *payload]
 
@@ -129,6 +131,8 @@ def read_samples(frames: Sequence[bytes]) -> tuple[Samples, Batch]:
             first_index=message.first_index,
             segment=message.segment,
             arrived=message.arrived,
+            uncertainty=message.uncertainty,
+            invalidates=message.invalidates,
         )
     markers = [Marker(marker.stamp, marker.value, marker.stream) for marker in message.markers]
     return message, Batch(chunk, markers, message.watermark)

@@ -43,7 +43,7 @@ class SimulatedSource:
         Samples that the amplifier hands over at once: a fiftieth of a second where not given, or a whole block of the
         model where `speed` is None. Makes no difference to the samples.
     start : float, optional
-        Stamp of the first sample: the host clock at `open` (at speed 1), or 0.
+        Stamp of the first sample: the host clock at the first `read` (at speed 1), or 0.
     shown : sequence of Concept, optional
         What is shown; `rtdecode.sources.concepts.gallery` where not given.
     levels : Levels, optional
@@ -86,7 +86,7 @@ class SimulatedSource:
         self._chunk = chunk or (BLOCK if self._speed is None else max(1, round(sfreq / 50)))
         self._stop: float = math.inf if seconds is None else round(seconds * sfreq)
         self._start = start
-        self._opened = 0.0
+        self._began = math.nan
         self._origin = 0.0
         self._next = 0
         self._closed = threading.Event()
@@ -98,10 +98,9 @@ class SimulatedSource:
         )
 
     def open(self) -> StreamInfo:
-        """Start the amplifier."""
+        """Make the amplifier ready. It starts at the first `read`, however long one waits until then."""
         self.session.block(0)
-        self._opened = hostclock.now()
-        self._origin = self._start if self._start is not None else self._opened if self._live else 0.0
+        self._began = math.nan
         self._next = 0
         self._closed.clear()
         return self.info
@@ -115,6 +114,9 @@ class SimulatedSource:
         """The samples that are due by now, at most a block of them, and the stimuli among them."""
         if self._next >= self._stop or self._closed.is_set():
             return None
+        if math.isnan(self._began):
+            self._began = hostclock.now()
+            self._origin = self._start if self._start is not None else self._began if self._live else 0.0
         stop = self._wait(timeout)
         if self._closed.is_set():
             return None
@@ -145,7 +147,7 @@ class SimulatedSource:
             return int(end)
         pace = self.info.sfreq * self._speed
         # the last sample of the chunk must have been taken; deadlines count from the start and so do not drift
-        due = self._opened + (end - 1) / pace
+        due = self._began + (end - 1) / pace
         now = hostclock.now()
         if due > now:
             # the next block takes milliseconds to make: make it while nobody waits for it
@@ -157,7 +159,7 @@ class SimulatedSource:
             if due > now:
                 self._closed.wait(due - now)
             return int(end)
-        behind = int((now - self._opened) * pace) + 1 - self._next
+        behind = int((now - self._began) * pace) + 1 - self._next
         whole = min(behind // self._chunk * self._chunk, max(BLOCK, self._chunk))
         return int(min(self._next + max(whole, self._chunk), self._stop))
 

@@ -156,6 +156,11 @@ class Samples(_Message, frozen=True, kw_only=True, tag="samples"):
     watermark: float
     end: bool = False
     """The source has ended; nothing follows."""
+    uncertainty: float = 0.0
+    """Half-width of the stamps' error in seconds, as far as the clock knows it."""
+    invalidates: int | None = None
+    """A hole was found late: samples from this index on, given earlier, lie behind it and were stamped as if it were not
+    there. The jump of `first_index` is that hole's length."""
 
 
 Message = Window | Event | Description | Health | Samples

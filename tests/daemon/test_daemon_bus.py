@@ -24,15 +24,25 @@ times = st.floats(allow_nan=False)
     st.lists(st.builds(Marker, times, st.text(max_size=8), st.text(max_size=8)), max_size=4),
     times,
     st.booleans(),
+    st.floats(0, 1),
+    st.none() | st.integers(0, 2**40),
 )
 def test_there_and_back(
-    n: int, n_channels: int, index: int, segment: int, markers: list[Marker], watermark: float, end: bool
+    n: int,
+    n_channels: int,
+    index: int,
+    segment: int,
+    markers: list[Marker],
+    watermark: float,
+    end: bool,
+    uncertainty: float,
+    invalidates: int | None,
 ) -> None:
     rng = np.random.default_rng(n)
     samples = rng.standard_normal((n, n_channels)).astype(np.float32)
     if n:
         samples[0, 0] = np.nan
-    chunk = Chunk(samples, np.arange(n) / 7.0, index, segment, arrived=math.nan)
+    chunk = Chunk(samples, np.arange(n) / 7.0, index, segment, math.nan, uncertainty, invalidates)
     frames = samples_frames(Batch(chunk, markers, watermark), 5, 9, (0, 0), 1.5, end=end)
     message, batch = read_samples(frames)
     assert (message.seq, message.publisher, message.end) == (9, 5, end)
@@ -42,6 +52,7 @@ def test_there_and_back(
     assert batch.chunk.stamps.tolist() == chunk.stamps.tolist()
     assert (batch.chunk.first_index, batch.chunk.segment) == (index, segment)
     assert math.isnan(batch.chunk.arrived)
+    assert (batch.chunk.uncertainty, batch.chunk.invalidates) == (uncertainty, invalidates)
     assert list(batch.markers) == markers
     assert batch.watermark == watermark
     topic, same, arrays = decode(frames)  # any subscriber reads it too
