@@ -14,13 +14,14 @@ SECONDS ?= 30
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: demo test lint format bench demo-bundle schema clean help
+.PHONY: demo test lint format bench demo-bundle chaos-bundle schema clean help
 
 help:
 	@sed -n '2,4p' Makefile | sed 's/^# *//'
 	@echo "  make lint          ruff and mypy"
 	@echo "  make bench         the benchmarks that need no accelerator"
 	@echo "  make demo-bundle   train the demo's model again"
+	@echo "  make chaos-bundle  write the bundle of rtdecode chaos again"
 	@echo "  make schema        write the schemas and docs/configuration.md from the code"
 
 demo: $(DEMO)/ready
@@ -45,6 +46,9 @@ bench: $(DEV)/ready
 
 demo-bundle: $(DEV)/ready
 	$(DEV)/bin/python -m rtdecode_models.demo --out rtdecode/demo/bundle.zip
+
+chaos-bundle: $(DEV)/ready
+	$(DEV)/bin/python -m rtdecode_export.witness
 
 schema: $(DEV)/ready
 	$(DEV)/bin/python -m rtdecode.wire.schema > docs/wire.schema.json

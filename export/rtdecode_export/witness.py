@@ -41,7 +41,7 @@ def graph() -> ModelProto:
         "Constant", [], ["time"], value=helper.make_tensor("time", TensorProto.INT64, [1], [1])
     )
     flat = helper.make_node("Constant", [], ["row"], value=helper.make_tensor("row", TensorProto.INT64, [2], [1, -1]))
-    said = ("first", "last", "least", "most", "first life", "last life")
+    said = ("first", "last", "least", "most", "min life", "max life")
     nodes = [
         over_time,
         flat,
@@ -55,8 +55,8 @@ def graph() -> ModelProto:
         helper.make_node("Sub", ["after", "before"], ["steps"]),
         helper.make_node("ReduceMin", ["steps", "time"], ["least"]),
         helper.make_node("ReduceMax", ["steps", "time"], ["most"]),
-        *cut("life", "first life", 1, 0, 1),
-        *cut("life", "last life", 1, LENGTH - 1, LENGTH),
+        helper.make_node("ReduceMin", ["life", "time"], ["min life"]),
+        helper.make_node("ReduceMax", ["life", "time"], ["max life"]),
         helper.make_node("ReduceSum", ["patterns", "time"], ["sums"]),
         helper.make_node("Concat", [*said, "sums"], ["all"], axis=2),
         helper.make_node("Reshape", ["all", "row"], ["witness"]),
@@ -78,7 +78,14 @@ def graph() -> ModelProto:
 def expected(windows: NDArray[np.float32]) -> NDArray[np.float32]:
     """What the encoder gives for windows of shape (n, time, channels), shape (n, 12)."""
     steps = np.diff(windows[:, :, 0], axis=1)
-    ends = [windows[:, 0, 0], windows[:, -1, 0], steps.min(1), steps.max(1), windows[:, 0, 1], windows[:, -1, 1]]
+    ends = [
+        windows[:, 0, 0],
+        windows[:, -1, 0],
+        steps.min(1),
+        steps.max(1),
+        windows[:, :, 1].min(1),
+        windows[:, :, 1].max(1),
+    ]
     return np.column_stack([*ends, windows[:, :, 2:].sum(axis=1)]).astype(np.float32)
 
 

@@ -122,7 +122,5 @@ class Tally:
         apart = said.first - message.start
         before = self._places.setdefault((said.life, message.segment, life.skew(said.last)), apart)
         if apart != before:
-            return (
-                f"sample {said.first} stands at {message.start} of segment {message.segment}; expected {before} apart"
-            )
+            return f"sample {said.first} stands at {message.start} of segment {message.segment}, not {before} earlier"
         return ""

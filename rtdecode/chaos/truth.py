@@ -24,8 +24,8 @@ CYCLE = 251
 _PACES = np.array([2, 3, 5, 7, 11, 13])
 
 #: What the witness says, in order: of `count` the first and last value, its smallest and largest step; of `life` the
-#: first and last value; then the sum over time of each pattern channel.
-WITNESS = ("first", "last", "min step", "max step", "first life", "last life", *(f"sum {name}" for name in NAMES[2:]))
+#: smallest and largest value; then the sum over time of each pattern channel.
+WITNESS = ("first", "last", "min step", "max step", "min life", "max life", *(f"sum {name}" for name in NAMES[2:]))
 
 
 def samples(first: int, n: int, life: int) -> NDArray[np.float32]:
@@ -62,12 +62,12 @@ def read_witness(output: NDArray[np.generic], length: int = LENGTH) -> Witness:
     said = np.asarray(output, np.float64).reshape(-1)
     if not np.isfinite(said).all():
         return Witness(-1, -1, -1, "values that are not finite")
-    first, last, least, most, life, last_life = (int(one) for one in said[:6])
+    first, last, life = (int(said[at]) for at in (0, 1, 4))
     fault = ""
-    if life != last_life:
-        fault = f"samples of lives {life} and {last_life} of the sender in one window"
-    elif (least, most) != (1, 1) or last - first != length - 1:
-        fault = f"samples {first} to {last} with steps of {least} to {most}"
+    if said[4] != said[5]:
+        fault = f"samples of lives {said[4]:g} and {said[5]:g} of the sender in one window"
+    elif (said[2], said[3]) != (1, 1) or said[1] - said[0] != length - 1:
+        fault = f"samples {said[0]:g} to {said[1]:g} with steps of {said[2]:g} to {said[3]:g}"
     elif not np.array_equal(said[6:], samples(first, length, life)[:, 2:].sum(axis=0, dtype=np.float64)):
         fault = f"values of samples {first} to {last} were changed"
     return Witness(first, last, life, fault)

@@ -1,0 +1,143 @@
+"""The judge of a chaos run must see what is wrong, or its zero means nothing; and a few faults, for real."""
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from rtdecode.chaos import BUNDLE, truth
+from rtdecode.chaos.faults import FAULTS, faults_over
+from rtdecode.chaos.tally import Life, Tally
+from rtdecode.encode.bundle import Bundle
+from rtdecode.encode.engines import make_engine
+from rtdecode.wire.messages import Ledger, Window, WireMarker
+
+ZERO = 1000.0
+Say = Callable[[NDArray[np.float32]], NDArray[np.generic]]
+
+
+@pytest.fixture(scope="module")
+def say() -> Iterator[Say]:
+    """What the witness says of a window, by the bundle that is shipped."""
+    engine = make_engine(Bundle.open(BUNDLE))
+    yield lambda window: engine.finish(np.ascontiguousarray(window, np.float32), 0)["witness"]
+    engine.close()
+
+
+def message(first: int, *, start: int | None = None, stamp: float | None = None, marker: str = "") -> Window:
+    last = first + truth.LENGTH - 1
+    return Window(
+        seq=0,
+        kind="embedding",
+        pipeline="witness",
+        bundle="",
+        window="locked" if marker else "sliding",
+        segment=0,
+        start=first if start is None else start,
+        length=truth.LENGTH,
+        sfreq=truth.SFREQ,
+        status="ok",
+        marker=WireMarker(stamp=0.0, value=marker) if marker else None,
+        ledger=Ledger(stamp=ZERO + last / truth.SFREQ if stamp is None else stamp),
+    )
+
+
+def wrong(said: NDArray[np.generic], window: Window, tally: Tally | None = None) -> str:
+    return (tally or Tally({1: Life(ZERO, truth.SFREQ)})).add(0.0, window, {"witness": said}).wrong
+
+
+@given(first=st.integers(0, 2**22))
+def test_a_window_of_the_truth_is_right(say: Say, first: int) -> None:
+    said = say(truth.samples(first, truth.LENGTH, 1))
+    assert truth.read_witness(said) == truth.Witness(first, first + truth.LENGTH - 1, 1, "")
+    assert wrong(said, message(first)) == ""
+
+
+@given(first=st.integers(0, 2**20), at=st.integers(1, truth.LENGTH - 1), hole=st.integers(1, 5000))
+def test_a_window_across_a_hole_is_wrong(say: Say, first: int, at: int, hole: int) -> None:
+    rows = truth.samples(first, truth.LENGTH + hole, 1)
+    assert "steps" in wrong(say(np.delete(rows, slice(at, at + hole), axis=0)), message(first))
+
+
+@given(
+    first=st.integers(0, 2**20),
+    row=st.integers(0, truth.LENGTH - 1),
+    column=st.integers(0, len(truth.NAMES) - 1),
+    by=st.sampled_from([1.0, -1.0, 100.0]),
+)
+def test_one_changed_value_is_wrong(say: Say, first: int, row: int, column: int, by: float) -> None:
+    window = truth.samples(first, truth.LENGTH, 1)
+    window[row, column] += by
+    assert wrong(say(window), message(first))
+
+
+def test_two_lives_in_one_window_are_wrong(say: Say) -> None:
+    rows = truth.samples(0, truth.LENGTH, 1)
+    rows[60:, 1] = 2
+    assert "lives 1 and 2" in wrong(say(rows), message(0))
+
+
+def test_a_stamp_that_is_off_is_wrong(say: Say) -> None:
+    said = say(truth.samples(50, truth.LENGTH, 1))
+    true = ZERO + (50 + truth.LENGTH - 1) / truth.SFREQ
+    assert wrong(said, message(50, stamp=true + 0.004)) == ""
+    assert "stamp is off by 6.0 ms" in wrong(said, message(50, stamp=true + 0.006))
+    assert wrong(said, message(50, stamp=math.nan))
+
+
+def test_a_window_of_another_marker_is_wrong(say: Say) -> None:
+    said = say(truth.samples(100, truth.LENGTH, 1))
+    assert wrong(said, message(100, marker="n100")) == ""
+    assert "-2 samples from its marker" in wrong(said, message(100, marker="n102"))
+
+
+def test_a_hole_of_the_wrong_length_is_wrong(say: Say) -> None:
+    tally = Tally({1: Life(ZERO, truth.SFREQ)})
+    assert wrong(say(truth.samples(100, truth.LENGTH, 1)), message(100, start=40), tally) == ""
+    assert wrong(say(truth.samples(500, truth.LENGTH, 1)), message(500, start=440), tally) == ""
+    assert "not 60 earlier" in wrong(say(truth.samples(900, truth.LENGTH, 1)), message(900, start=841), tally)
+
+
+def test_every_transport_has_faults_and_the_list_is_printed() -> None:
+    assert sum(len(faults_over(over)) for over in ("lsl", "zmq", "fieldtrip")) >= 40
+    said = subprocess.run([sys.executable, "-m", "rtdecode", "chaos", "--list"], capture_output=True, text=True)
+    assert said.returncode == 0
+    assert len(said.stdout.splitlines()) == len(FAULTS)
+
+
+def test_an_unknown_fault_is_named() -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "rtdecode", "chaos", "--fault", "earthquake"], capture_output=True, text=True
+    )
+    assert said.returncode == 2
+    assert "earthquake" in said.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="faults pause processes and limit their files as Linux does")
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    ("over", "faults"),
+    [
+        ("lsl", ["1 s of samples lost", "sender killed", "acquire killed", "decoder: seg", "disk full"]),
+        ("zmq", ["1 s of samples lost", "back with another rate"]),
+        ("fieldtrip", ["1 s of samples lost", "sender paused"]),
+    ],
+)
+def test_no_window_is_wrong(over: str, faults: list[str], lsl_here: None, tmp_path: Path) -> None:
+    chosen = [part for fault in faults for part in ("--fault", fault)]
+    command = [sys.executable, "-m", "rtdecode", "chaos", "--json", "--over", over, *chosen]
+    said = subprocess.run(command, capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    told = json.loads(said.stdout)
+    assert len(told["rows"]) == len(faults)
+    assert all(row["wrong"] == 0 and row["recovered_s"] is not None for row in told["rows"])
+    assert all(row["samples_lost"] == 0 for row in told["rows"] if not row["outage"])
+    assert told["problems"] == []
