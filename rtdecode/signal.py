@@ -228,6 +228,10 @@ class Origin:
         Values per sample.
     xml : str
         The sender's whole description (an LSL stream's own XML); empty where it has none.
+    scales : tuple of float
+        Of the samples' own stream: the factors that take its channels to those of the chunks (see
+        `rtdecode.sources.units.to_si`), so that a replay makes the same chunks of what was recorded. Empty where the
+        chunks are not made so: then they are recorded too.
     """
 
     name: str
@@ -238,6 +242,7 @@ class Origin:
     format: str = "string"
     n_channels: int = 1
     xml: str = ""
+    scales: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
