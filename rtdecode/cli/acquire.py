@@ -19,6 +19,7 @@ def acquire(
     Example: rtdecode acquire session.toml
     """
     from rtdecode.config import load
+    from rtdecode.daemon import realtime
     from rtdecode.daemon.acquire import Acquire
     from rtdecode.daemon.endpoints import endpoints
     from rtdecode.daemon.process import announce, configure_logging, stop_on_signals
@@ -31,4 +32,5 @@ def acquire(
         announce(f"READY acquire samples={found.samples} log={found.log} control={found.acquire}")
 
     with stop_on_signals() as stop:
+        realtime.apply(loaded, "acquire", stop.supervised)
         Acquire(loaded, stop).run(ready, hold=hold)

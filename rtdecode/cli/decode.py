@@ -23,6 +23,7 @@ def decode(
     for name, value in ONE_THREAD.items():  # before numpy is imported
         os.environ.setdefault(name, value)
     from rtdecode.config import load
+    from rtdecode.daemon import realtime
     from rtdecode.daemon.decode import Decode
     from rtdecode.daemon.endpoints import endpoints
     from rtdecode.daemon.process import announce, configure_logging, stop_on_signals
@@ -36,4 +37,5 @@ def decode(
         announce(f"READY decode pipeline={pipeline} publish={publish} control={control}")
 
     with stop_on_signals() as stop:
+        realtime.apply(loaded, "decode", stop.supervised)
         Decode(loaded, pipeline, stop).run(ready)

@@ -56,15 +56,15 @@ class AcquireRealtime(ProcessRealtime):
 
 
 class DecodeRealtime(ProcessRealtime):
-    """Each *decode*. An encoder may use a core for long: give it a priority, below *acquire*'s, only where cores are left
-    for everything else."""
+    """Each *decode*. An encoder may use a core for long: a priority, below *acquire*'s, needs a core to spare."""
 
 
 class RealtimeConfig(_Section):
     """Real-time settings, used where the system permits them. Linux alone."""
 
     policy: Literal["off", "try", "require"] = "try"
-    """``try``: what is refused is said once, with what to grant; ``require``: it is an error; ``off``: none is asked for."""
+    """``try``: what is refused is said once, with what to grant; ``require``: it is an error; ``off``: nothing is asked
+    for."""
     acquire: AcquireRealtime = AcquireRealtime()
     """The process that owns the source."""
     decode: DecodeRealtime = DecodeRealtime()

@@ -26,7 +26,7 @@ from rtdecode.daemon.log import ReplayLog
 from rtdecode.daemon.process import Stop
 from rtdecode.daemon.rpc import Server, bind
 from rtdecode.daemon.sources import make_source
-from rtdecode.errors import ConfigError
+from rtdecode.errors import ConfigError, RtdecodeError
 from rtdecode.signal import Batch, Chunk, Notice, SourceState, StreamInfo
 from rtdecode.sources.base import Source
 from rtdecode.sources.state import SourceWatch
@@ -130,12 +130,14 @@ class Acquire:
             gc.freeze()
             try:
                 self._read()
-            except Exception as error:
-                self._phase = "failed"
-                self._end_of_source(str(error))
-                self._event("error", str(error), {"error": type(error).__name__})
+            except RtdecodeError as error:
+                self._failed(error)
+                self._end()
                 raise
-            finally:
+            except Exception as error:
+                self._failed(error)  # a bug, hence a crash: no end is said, for another process will go on
+                raise
+            else:
                 self._end()
 
     def _open(self) -> StreamInfo:
@@ -161,6 +163,7 @@ class Acquire:
         self._phase = ""
         self._watch = SourceWatch(hostclock.now(), self._info.sfreq, self._config.source.stall_s)
         while not self._stop.requested:
+            self._attend()
             asked = hostclock.now()
             timeout = min(max(0.0, self._watch.look_at - asked), READ_TIMEOUT_S)
             batch = self._source.read(timeout)
@@ -184,6 +187,16 @@ class Acquire:
         frames = bus.samples_frames(batch, self._run, self._log.next, self._position, now, end=end)
         self._publisher.send_multipart(frames)
         self._log.append(frames, now)
+
+    def _failed(self, error: Exception) -> None:
+        self._phase = "failed"
+        self._end_of_source(str(error))
+        self._event("error", str(error), {"error": type(error).__name__})
+
+    def _attend(self) -> None:
+        """Show the supervisor that this loop turns, and publish what it has to say."""
+        for news in self._stop.supervised.attend():
+            self._event(news.event, news.text, news.details)
 
     # --- what happens to the source -----------------------------------------------------------------------------------
 
@@ -279,7 +292,7 @@ class Acquire:
         deadline = hostclock.now() + HOLD_TIMEOUT_S
         self._phase = "waiting for decoders"
         while len(self._asked_for) < decoders and hostclock.now() < deadline and not self._stop.wait(0.01):
-            continue
+            self._attend()
 
     def _end(self) -> None:
         """Say that nothing more will come, and stay until the decoders have it all or ask no more."""
@@ -288,7 +301,9 @@ class Acquire:
         self._send(Batch(None, (), self._watermark), end=True)
         self._asked = hostclock.now()
         while self._followers and hostclock.now() - self._asked < self._config.bus.drain_s:
+            self._attend()
             self._closing.wait(0.02)
+        self._stop.supervised.leave()
         if self._followers:
             self._logger.warning("left before these decoders had everything", decoders=sorted(self._followers))
 
@@ -356,5 +371,6 @@ class Acquire:
             "log": {"oldest": self._log.oldest, "next": self._log.next, "bytes": self._log.n_bytes},
             "decoders": sorted(self._followers),
             "events": self._events,
+            "restarts": self._stop.supervised.restarts,
             "uptime_s": now - self._began,
         }

@@ -165,9 +165,16 @@ class Decode:
         wait = max(0.0, self._next_health - hostclock.now())
         return math.ceil(1e3 * min(wait, 0.02 if self._swap is not None else HEALTH_EVERY_S))
 
+    def _attend(self) -> None:
+        """Show the supervisor that this loop turns, and publish what it has to say."""
+        for news in self._stop.supervised.attend():
+            self._event(news.event, news.text, **news.details)
+
     def _turn(self) -> None:
+        self._attend()
         for entry in self._follower.read(PER_TURN):
             self._take(entry)
+            self._attend()
             if self._ended:
                 break
         self._publisher.service()
@@ -180,6 +187,7 @@ class Decode:
 
     def _finish(self) -> None:
         """Decode what was received, publish it all, and say how it went."""
+        self._stop.supervised.leave()
         deadline = hostclock.now() + DRAIN_S
         while not self._ended and hostclock.now() < deadline:
             entries = list(self._follower.read(PER_TURN))
@@ -347,6 +355,7 @@ class Decode:
             "dropped": self._publisher.dropped,
             "swapping_to": None if self._swap is None else str(self._swap.path),
             "refused_requests": self._asked.refused,
+            "restarts": self._stop.supervised.restarts,
             "uptime_s": hostclock.now() - self._began,
         }
 

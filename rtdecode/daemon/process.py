@@ -14,6 +14,8 @@ from types import FrameType
 
 import structlog
 
+from rtdecode.daemon.supervised import BEATS, LINE_BYTES, Supervised
+
 #: Set by the supervisor for its children: the parent's process id. Their standard input is then its lifeline.
 SUPERVISED = "RTDECODE_SUPERVISED"
 
@@ -57,10 +59,16 @@ class Stop:
     """A request to end: from a signal, the control socket, or a supervisor that is gone.
 
     `socket` becomes readable with the first request, so that a poll over sockets wakes up for it.
+
+    Parameters
+    ----------
+    supervised : Supervised, optional
+        What the process says to its supervisor, where it has one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, supervised: Supervised | None = None) -> None:
         self.reason = ""
+        self.supervised = supervised or Supervised()
         #: Whether to end. A plain flag, and no `threading.Event`: a signal may interrupt the very thread that waits for
         #: it, and then find its lock taken.
         self.requested = False
@@ -89,8 +97,8 @@ class Stop:
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[Stop]:
     """A `Stop` that SIGTERM requests, and SIGINT where no supervisor forwards it; and the supervisor's death."""
-    stop = Stop()
     supervised = os.environ.get(SUPERVISED)
+    stop = Stop(Supervised(beats=bool(supervised and os.environ.get(BEATS))))
 
     def handler(number: int, _frame: FrameType | None) -> None:
         stop.request(signal.Signals(number).name)
@@ -100,7 +108,7 @@ def stop_on_signals() -> Iterator[Stop]:
     for number in GROUP_SIGNALS:
         before[number] = signal.signal(number, signal.SIG_IGN if supervised else handler)
     if supervised:
-        follow_parent(int(supervised), lambda: stop.request("the supervisor is gone"))
+        follow_parent(int(supervised), lambda: stop.request("the supervisor is gone"), stop.supervised.hear)
     try:
         yield stop
     finally:
@@ -109,35 +117,37 @@ def stop_on_signals() -> Iterator[Stop]:
         stop.close()
 
 
-def follow_parent(parent: int, on_gone: Callable[[], None], grace_s: float = ORPHAN_GRACE_S) -> None:
+def follow_parent(
+    parent: int, on_gone: Callable[[], None], on_line: Callable[[bytes], None], grace_s: float = ORPHAN_GRACE_S
+) -> None:
     """Call `on_gone` when the supervisor dies, and leave for good `grace_s` seconds later.
 
     The supervisor holds the other end of our standard input, which every system closes with it, however it dies. On
-    Linux the kernel also sends SIGTERM.
+    Linux the kernel also sends SIGCONT: a process that was stopped would never see that end. (`guard` ends those that
+    neither reaches.)
+
+    Parameters
+    ----------
+    parent : int
+        The supervisor's process id.
+    on_gone, on_line : callable
+        Called by a thread: at its end, and with each line that it writes before.
+    grace_s : float
+        Seconds.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
         if os.getppid() != parent:  # it died before the line above
             on_gone()
 
     def watch() -> None:
-        while os.read(0, 4096):
-            pass
+        rest = b""
+        while data := os.read(0, LINE_BYTES):
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                on_line(line)
         on_gone()
         threading.Event().wait(grace_s)
         os._exit(8)
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()
-
-
-def notify_systemd(state: str) -> None:
-    """Tell systemd (``Type=notify``) how we are: ``READY=1``, ``STOPPING=1``. Nothing without systemd."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address or not hasattr(socket, "AF_UNIX"):
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        try:
-            sender.connect("\0" + address[1:] if address.startswith("@") else address)
-            sender.send(state.encode())
-        except OSError as error:
-            structlog.get_logger().warning("systemd does not listen", error=str(error))

@@ -1,9 +1,9 @@
 """``rtdecode run``: *acquire* and one *decode* for each pipeline, as processes of their own.
 
-A decoder that crashes is started again; one that says what is wrong (a contract that is not met, a damaged bundle) is
-not, since it would say so again. The end of *acquire* is the end of the session, once the decoders have decoded what it
-gave. Each child's standard input is held open here: it closes when this process dies, however it dies, and the child
-ends.
+A process that crashes or hangs is started again; one that says what is wrong (a contract that is not met, a damaged
+bundle) is not, since it would say so again. The end of *acquire* is the end of the session, once the decoders have
+decoded what it gave. Each child's standard input is held open here: it closes when this process dies, however it dies,
+and the child ends.
 """
 
 import contextlib
@@ -11,23 +11,28 @@ import os
 import queue
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import FrameType
 
+import msgspec
 import structlog
 
 from rtdecode import hostclock
 from rtdecode.config import Config
+from rtdecode.daemon.child import Child, Exit, Line, describe_exit
 from rtdecode.daemon.endpoints import endpoints, prepare
-from rtdecode.daemon.process import GROUP_SIGNALS, ONE_THREAD, SUPERVISED, announce, notify_systemd
+from rtdecode.daemon.guard import Guard
+from rtdecode.daemon.heartbeat import Pulse, WakingClock
+from rtdecode.daemon.process import GROUP_SIGNALS, SUPERVISED, announce, follow_parent
+from rtdecode.daemon.supervised import BEAT, LEAVING, REFUSED, News
+from rtdecode.daemon.systemd import Watchdog, notify
 from rtdecode.errors import ProcessError
 from rtdecode.wire.endpoint import refuse_live_ipc
 
-#: A decoder that crashes more often than this within the window below is given up.
+#: A process that crashes more often than this within the window below is given up. The window is of the time that it
+#: was seen to run: one that hangs at once each time would otherwise be replaced for ever.
 RESTARTS = 5
 RESTART_WINDOW_S = 60.0
 FIRST_BACKOFF_S = 0.2
@@ -38,43 +43,11 @@ PATIENCE_S = 15.0
 #: Exit codes by which a process says what is wrong (see `rtdecode.errors`); anything else is a crash.
 SAID = range(1, 8)
 
+#: Seconds from one look at the children to the next.
+TICK_S = 0.25
 
-@dataclass(slots=True, eq=False)
-class Child:
-    """One process.
-
-    Parameters
-    ----------
-    name : str
-        ``acquire``, or the pipeline.
-    arguments : list of str
-        After ``rtdecode``.
-    """
-
-    name: str
-    arguments: list[str]
-    process: "subprocess.Popen[str] | None" = None
-    ready: str = ""
-    crashes: list[float] = field(default_factory=list)
-    given_up: bool = False
-    terminated: bool = False
-
-    @property
-    def running(self) -> bool:
-        """Whether it runs."""
-        return self.process is not None
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    child: Child
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Exit:
-    child: Child
-    code: int
+#: A pause of our own that is worth a line in the log.
+LONG_SLEEP_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +60,7 @@ class _Signal:
     name: str
 
 
-_Happening = _Line | _Exit | _Start | _Signal
+_Happening = Line | Exit | _Start | _Signal
 
 
 class Supervisor:
@@ -106,9 +79,14 @@ class Supervisor:
         self._logger = structlog.get_logger()
         # SimpleQueue, since a signal handler puts into it: its put may interrupt itself.
         self._happenings: queue.SimpleQueue[_Happening] = queue.SimpleQueue()
-        path = str(config.path)
-        self._acquire = Child("acquire", ["acquire", path, "--hold", str(len(config.pipelines) + hold)])
-        self._decoders = [Child(name, ["decode", path, name]) for name in config.pipelines]
+        self._hold = len(config.pipelines) + hold
+        self._acquire = Child("acquire")
+        self._decoders = [Child(name) for name in config.pipelines]
+        self._children = [self._acquire, *self._decoders]
+        self._awake = WakingClock(hostclock.now())
+        self._guard = Guard()
+        self._watchdog = Watchdog()
+        self._refusals: set[str] = set()
         self._code = 0
         self._announced = False
         self._stopping = ""
@@ -127,75 +105,123 @@ class Supervisor:
         prepare(self._found, private=self._config.bus.dir is None)
         for child in self._decoders:  # what an earlier session published says nothing about this one
             (self._found.folder / f"{child.name}.progress").unlink(missing_ok=True)
+        if parent := os.environ.get(SUPERVISED):  # we are somebody's child too
+            follow_parent(int(parent), lambda: self._happenings.put(_Signal("our parent's end")), lambda _line: None)
         with self._signals():
             try:
-                for child in (self._acquire, *self._decoders):
+                self._guard.revive()
+                for child in self._children:
                     self._start(child)
                 self._loop()
             finally:
                 self._kill()
+                self._guard.close()
                 self._clean()
         return self._code
 
     # --- what happens -------------------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
-        while self._acquire.running or any(child.running or self._waits(child) for child in self._decoders):
-            try:
-                happening = self._happenings.get(timeout=max(0.0, min(1.0, self._deadline - hostclock.now())))
-            except queue.Empty:
-                if hostclock.now() >= self._deadline:
-                    left = [child.name for child in (self._acquire, *self._decoders) if child.running]
+        while any(child.running or self._waits(child) for child in self._children):
+            happening = self._next()
+            self._watch()
+            match happening:
+                case Line(child, text):
+                    self._line(child, text)
+                case _Start(child):
+                    child.waits = False
+                    if not self._stopping:
+                        self._start(child)
+                case Exit(child, code):
+                    self._ended(child, code)
+                case _Signal(name):
+                    self._stop(name)
+                case None if hostclock.now() >= self._deadline:
+                    left = [child.name for child in self._children if child.running]
                     self._logger.error("killing what does not end", left=", ".join(left), patience_s=PATIENCE_S)
                     self._fail(ProcessError.exit_code)
                     return
-                continue
-            match happening:
-                case _Line(child, text):
-                    self._line(child, text)
-                case _Start(child):
-                    if not self._stopping:
-                        self._start(child)
-                    else:
-                        child.given_up = True
-                case _Exit(child, code):
-                    child.process = None
-                    if child.terminated and code == -signal.SIGTERM:
-                        code = 0  # it was on its way out, or had not begun
-                    if child is self._acquire:
-                        self._acquire_ended(code)
-                    else:
-                        self._decoder_ended(child, code)
-                case _Signal(name):
-                    self._stop(name)
+
+    def _next(self) -> _Happening | None:
+        try:
+            return self._happenings.get(timeout=max(0.0, min(TICK_S, self._deadline - hostclock.now())))
+        except queue.Empty:
+            return None
+
+    def _watch(self) -> None:
+        """Look whether every process turns; one that hangs is killed, and its end is then handled as a crash."""
+        now = hostclock.now()
+        awake = self._awake.tick(now)
+        if self._awake.slept > LONG_SLEEP_S:
+            self._logger.warning(
+                "this process did not run; nobody is blamed for it", seconds=round(self._awake.slept, 1)
+            )
+        for child in self._children:
+            if child.pulse is not None and not child.hung and child.pulse.overdue(awake):
+                child.hung = child.pulse.describe()
+                self._logger.error("hangs; killed", about=child.name, how=child.hung)
+                child.kill()
+        self._guard.revive()
+        if not any(child.hung for child in self._children if child.running):
+            self._watchdog.ping(now)
 
     def _line(self, child: Child, text: str) -> None:
-        if text.startswith("READY "):
+        if child.pulse is None:
+            return
+        if text == BEAT:
+            child.pulse.beat(self._awake.now)
+        elif text == LEAVING:
+            child.pulse.leave(self._awake.now)
+        elif text.startswith(REFUSED):
+            self._refused(text.removeprefix(REFUSED))
+        elif text.startswith("READY "):
             child.ready = text.removeprefix("READY ")
+            child.pulse.beat(self._awake.now)
             self._logger.info("ready", about=child.name)
-        if not self._announced and all(one.ready for one in (self._acquire, *self._decoders)):
-            self._announced = True
-            where = " ".join(f"{name}={self._publish_of(name)}" for name in self._config.pipelines)
-            announce(f"READY run control={self._found.acquire} {where}".rstrip())
-            notify_systemd("READY=1")
+            self._announce_ready()
 
-    def _publish_of(self, name: str) -> str:
-        """Where a pipeline really publishes; port 0 became another."""
-        child = next(child for child in self._decoders if child.name == name)
-        pairs = dict(pair.partition("=")[::2] for pair in child.ready.split())
-        return pairs["publish"]
+    def _announce_ready(self) -> None:
+        if self._announced or not all(child.ready for child in self._children):
+            return
+        self._announced = True
+        where = " ".join(f"{child.name}={_publish(child)}" for child in self._decoders)
+        announce(f"READY run control={self._found.acquire} {where}".rstrip())
+        notify("READY=1")
+
+    def _refused(self, line: str) -> None:
+        """What the system refused a process: said once, however many it is refused to, and however often."""
+        try:
+            news = msgspec.json.decode(line, type=News)
+        except msgspec.DecodeError:
+            return
+        if news.text not in self._refusals:
+            self._refusals.add(news.text)
+            self._logger.warning(news.text, about=news.event)
+            self._acquire.tell(news)
+
+    def _ended(self, child: Child, code: int) -> None:
+        assert child.process is not None
+        self._guard.forget(child.process.pid)
+        child.ended()
+        if child.terminated and code == -signal.SIGTERM:
+            code = 0  # it was on its way out, or had not begun
+        if child is self._acquire:
+            self._acquire_ended(code)
+        else:
+            self._decoder_ended(child, code)
 
     def _acquire_ended(self, code: int) -> None:
-        code = _exit_code(code)
+        if code and code not in SAID and not self._stopping and self._start_again(self._acquire, code):
+            return
         if code:
             self._fail(code)
-            self._logger.error("acquire failed", code=code)
-        if not code and not self._stopping and not self._config.session.exit_at_end:
+            self._logger.error("acquire failed", code=_exit_code(code))
+        elif not self._stopping and not self._config.session.exit_at_end:
             return  # the decoders wait for a signal, as they were told
         self._stopping = self._stopping or "the end of acquire"
         # With an end that was announced they are leaving already; after a crash nobody told them.
         for child in self._decoders:
-            self._terminate(child)
+            child.terminate()
         self._deadline = hostclock.now() + PATIENCE_S
 
     def _decoder_ended(self, child: Child, code: int) -> None:
@@ -204,63 +230,94 @@ class Supervisor:
             if not self._acquire.running or self._stopping:
                 return
         elif code in SAID or self._stopping:
-            self._fail(_exit_code(code))
+            self._fail(code)
             self._give_up(child, f"it failed with code {_exit_code(code)}")
         else:
-            self._crashed(child, code)
+            self._start_again(child, code)
         if not any(one.running or self._waits(one) for one in self._decoders):
-            self._stop("the end of the last pipeline")
+            self._no_pipeline_left()
 
-    def _crashed(self, child: Child, code: int) -> None:
-        now = hostclock.now()
-        child.crashes = [at for at in child.crashes if now - at < RESTART_WINDOW_S] + [now]
-        if len(child.crashes) > RESTARTS:
-            self._fail(_exit_code(code))
-            self._give_up(child, f"it crashed {len(child.crashes)} times within {RESTART_WINDOW_S:g} s")
+    def _no_pipeline_left(self) -> None:
+        """Nothing decodes; what is being recorded is recorded all the same."""
+        if getattr(self._config, "recording", None) is None or not self._announced:
+            self._stop("the end of the last pipeline")
             return
-        wait = FIRST_BACKOFF_S * 2 ** (len(child.crashes) - 1)
-        self._logger.warning("crashed; started again", about=child.name, how=_how(code), after_s=wait)
+        text = "no pipeline is left; recording goes on until the source ends or the session is stopped"
+        self._logger.warning(text)
+        self._acquire.tell(News(event="no pipeline", text=text))
+
+    # --- crashes ------------------------------------------------------------------------------------------------------
+
+    def _start_again(self, child: Child, code: int) -> bool:
+        """Start a crashed process again in a while, and say so; False where it is given up."""
+        how = child.hung or describe_exit(code)
+        child.crashes = [at for at in child.crashes if child.lived - at < RESTART_WINDOW_S] + [child.lived]
+        crashes = len(child.crashes)
+        if crashes > RESTARTS:
+            self._fail(code)
+            self._give_up(child, f"it crashed {crashes} times within {RESTART_WINDOW_S:g} s; at last: {how}")
+            return False
+        wait = FIRST_BACKOFF_S * 2 ** (crashes - 1)
+        child.restarts += 1
+        child.waits = True
+        self._logger.warning("crashed; started again", about=child.name, how=how, after_s=wait, restarts=child.restarts)
+        details: dict[str, str | int | float | bool | None] = {
+            "process": child.name,
+            "how": how,
+            "after_s": wait,
+            "restarts": child.restarts,
+        }
+        self._tell_others(
+            child,
+            News(event="crashed", text=f"{child.label} crashed ({how}); started again in {wait:g} s", details=details),
+        )
+        child.tell(
+            News(event="restarted", text=f"{child.label} was started again after a crash ({how})", details=details)
+        )
         timer = threading.Timer(wait, lambda: self._happenings.put(_Start(child)))
         timer.daemon = True
         timer.start()
+        return True
 
     def _give_up(self, child: Child, why: str) -> None:
         child.given_up = True
         self._logger.error("given up", about=child.name, why=why)
+        self._tell_others(
+            child,
+            News(event="given up", text=f"{child.label} is given up: {why}", details={"process": child.name}),
+        )
         if not self._announced:  # a session that cannot begin as it was asked for does not begin at all
-            self._stop(f"pipeline {child.name} cannot run")
+            self._stop(f"{child.label} cannot run")
+
+    def _tell_others(self, child: Child, news: News) -> None:
+        """Have it published: of a pipeline by *acquire*, of *acquire* by every pipeline that runs."""
+        if child is not self._acquire:
+            self._acquire.tell(news)
+            return
+        for one in self._decoders:
+            if one.running:
+                one.tell(news)
 
     def _waits(self, child: Child) -> bool:
-        """Whether a crashed decoder is about to be started again."""
-        return not child.running and bool(child.crashes) and not child.given_up and not self._stopping
+        """Whether a crashed process is about to be started again."""
+        return child.waits and not child.given_up and not self._stopping
 
     def _fail(self, code: int) -> None:
-        self._code = self._code or code
+        self._code = self._code or _exit_code(code)
 
     # --- beginning and end --------------------------------------------------------------------------------------------
 
     def _start(self, child: Child) -> None:
-        child.ready, child.terminated = "", False
-        process = subprocess.Popen(
-            [sys.executable, "-m", "rtdecode", *child.arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | ONE_THREAD | {SUPERVISED: str(os.getpid()), "PYTHONUNBUFFERED": "1"},
-        )
-        child.process = process
-
-        def follow() -> None:
-            assert process.stdout is not None
-            for line in process.stdout:
-                self._happenings.put(_Line(child, line.rstrip("\n")))
-            code = process.wait()
-            for pipe in (process.stdin, process.stdout):
-                with contextlib.suppress(OSError):  # whatever waited in it has no reader
-                    pipe.close()  # type: ignore[union-attr]  # both are pipes
-            self._happenings.put(_Exit(child, code))
-
-        threading.Thread(target=follow, name=f"follow {child.name}", daemon=True).start()
+        path, session = str(self._config.path), self._config.session
+        if child is self._acquire:
+            # Whoever it was to wait for is there by the time that the session has begun, and would not ask again.
+            arguments = ["acquire", path, "--hold", str(0 if self._announced else self._hold)]
+        else:
+            arguments = ["decode", path, child.name]
+        patience = session.start_s + getattr(self._config.source, "timeout_s", 0.0)
+        child.start(arguments, self._happenings, Pulse(self._awake.now, patience, session.hang_s))  # type: ignore[arg-type]
+        assert child.process is not None
+        self._guard.watch(child.process.pid)
 
     def _stop(self, why: str) -> None:
         """*acquire* first: its end reaches the decoders as the last entry of the stream, and they publish the rest."""
@@ -268,27 +325,16 @@ class Supervisor:
             return
         self._stopping = why
         self._logger.info("ending", why=why)
-        notify_systemd("STOPPING=1")
+        notify("STOPPING=1")
         self._deadline = hostclock.now() + self._config.bus.drain_s + PATIENCE_S
         if self._acquire.running and self._acquire.ready:
-            self._terminate(self._acquire)
+            self._acquire.terminate()
         else:  # no stream yet, so nothing to drain
-            for child in (self._acquire, *self._decoders):
-                self._terminate(child)
-
-    def _terminate(self, child: Child) -> None:
-        if child.process is None:
-            return
-        child.terminated = True
-        if sys.platform == "win32":  # no SIGTERM there; its standard input says the same
-            assert child.process.stdin is not None
-            with contextlib.suppress(OSError):
-                child.process.stdin.close()
-        else:
-            child.process.terminate()
+            for child in self._children:
+                child.terminate()
 
     def _kill(self) -> None:
-        left = [child.process for child in (self._acquire, *self._decoders) if child.process is not None]
+        left = [child.process for child in self._children if child.process is not None]
         for process in left:
             process.kill()
         for process in left:
@@ -323,10 +369,7 @@ def _exit_code(code: int) -> int:
     return code if code >= 0 else ProcessError.exit_code
 
 
-def _how(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
+def _publish(child: Child) -> str:
+    """Where a pipeline really publishes; port 0 became another."""
+    pairs = dict(pair.partition("=")[::2] for pair in child.ready.split())
+    return pairs["publish"]
