@@ -33,7 +33,7 @@ _SKIP = "BAD_ACQ_SKIP"
 _BOUNDARY = re.compile(r"^(EDGE )?boundary$", re.IGNORECASE)
 _NEW_SEGMENT = re.compile(r"^New Segment/")
 #: FIFF unit codes, from the FIFF standard: none, volt, tesla, tesla per metre.
-_FIFF_UNITS = {107: "V", 112: "T", 201: "T/m"}
+FIFF_UNITS = {107: "V", 112: "T", 201: "T/m"}
 #: Samples times channels that are read at a time.
 _BLOCK = 1 << 20
 
@@ -162,8 +162,8 @@ def _channels(raw: Any, kind: str, header: RecordHeader | None) -> list[RawChann
     channels = []
     for name, type_, info in zip(raw.ch_names, types, raw.info["chs"], strict=True):
         declared_type = "" if kind in (".vhdr", ".ahdr") and type_ == "eeg" else type_
-        unit = _FIFF_UNITS.get(int(info["unit"]), "")
-        channels.append(RawChannel(name, declared_type or "eeg", unit, _position(info, to_head)))
+        unit = FIFF_UNITS.get(int(info["unit"]), "")
+        channels.append(RawChannel(name, declared_type or "eeg", unit, sensor_position(info, to_head)))
     return channels
 
 
@@ -180,7 +180,7 @@ def _record_channel(signal: Signal, name: str, type_: str, kind: str) -> RawChan
     return RawChannel(name, prefix if prefix not in ("", "misc") else "eeg", said, None, 1.0 / applied)
 
 
-def _position(info: Any, to_head: Any) -> tuple[float, float, float] | None:
+def sensor_position(info: Any, to_head: Any) -> tuple[float, float, float] | None:
     """Metres, head coordinates (MEG sensors lie in device coordinates: FIFF frame 1)."""
     x = np.asarray(info["loc"][:3], np.float64)
     if not np.isfinite(x).all() or not x.any():
