@@ -1,0 +1,471 @@
+"""The one clock of a live source: stamps or counters of a sender in, even host stamps, indices and segments out.
+
+How a source composes it::
+
+    clock = StreamClock(sfreq)                      # sender and host share a clock, or stamps are host time already
+    clock = StreamClock(sfreq, offset=ClockOffset())  # offset.measured(...) may be called from another thread
+
+    pieces = clock.stamped(stamps)                  # a sender that stamps each sample (LSL)
+    pieces = clock.stamped(stamps, number=first)    # ... and numbers them too (number of the first sample of the pull)
+    pieces = clock.counted(first, n, arrived)       # a sender that only numbers them (FieldTrip): fitted to arrival
+    clock.restart()                                 # the sender is a new one: the next piece begins a segment
+
+    for piece in pieces:
+        Chunk(samples[piece.begin : piece.stop], piece.stamps, piece.first_index, piece.segment, arrived,
+              piece.uncertainty, piece.invalidates)
+
+See docs/clock.md for the model.
+"""
+
+import copy
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtdecode.clock.holes import APART_S, JITTERS, PERIODS
+from rtdecode.clock.jitter import Jitter
+from rtdecode.clock.line import Line
+from rtdecode.clock.offset import ClockOffset
+from rtdecode.clock.steps import ERRORS, Block, Step, find_step
+from rtdecode.errors import StampError
+from rtdecode.signal import even_stamps
+
+#: Before the jitter is known (seconds)...
+WARM_UP_S = 2.0
+#: ... steps longer than this are holes (seconds), and whole periods in a stream that had no jitter yet.
+WARM_UP_STEP_S = 0.5
+#: How far from whole periods, and from the line, such steps and such a stream may be; in periods.
+EXACT = 0.05
+#: Samples are taken into the fit in blocks of this many seconds; a lasting step is looked for at the end of each.
+BLOCK_S = 0.02
+#: A lasting step of the phase is looked for in this many seconds, and settled within them.
+LOOK_BACK_S = 2.0
+#: A step backwards by more than this is a clock that was set, at once.
+BACKWARDS_S = 0.5
+#: Stamps stay increasing: never closer than this part of a period.
+CLOSEST = 0.1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """Consecutive samples of one pull, of one segment, with no hole in between.
+
+    Parameters
+    ----------
+    begin, stop : int
+        Which of the pull's samples.
+    first_index, segment : int
+        As in `Chunk`.
+    stamps : ndarray of float64, shape (stop - begin,)
+        Host time in seconds, made by `even_stamps`; increasing, also from piece to piece of a segment.
+    uncertainty : float
+        Half-width of their error in seconds.
+    invalidates : int or None
+        As in `Chunk`.
+    missing : int
+        Samples missing before it in this segment, that earlier pieces did not say.
+    why : str
+        Why it begins a segment or follows a hole, for people; else empty.
+    """
+
+    begin: int
+    stop: int
+    first_index: int
+    segment: int
+    stamps: NDArray[np.float64]
+    uncertainty: float
+    invalidates: int | None = None
+    missing: int = 0
+    why: str = ""
+
+
+class StreamClock:
+    """Even host stamps for the samples of one sender.
+
+    Not to be called from two threads at once; `ClockOffset.measured` may be.
+
+    Parameters
+    ----------
+    sfreq : float
+        Nominal rate in Hz; the true one may differ by 5 %.
+    offset : ClockOffset, optional
+        Maps the sender's clock to the host's; without it they are one.
+    """
+
+    def __init__(self, sfreq: float, offset: ClockOffset | None = None) -> None:
+        self._nominal = 1.0 / sfreq
+        self._full_block = max(1, round(BLOCK_S * sfreq))
+        self._look_back = max(8, round(LOOK_BACK_S * sfreq))
+        self._warm_up = round(WARM_UP_S * sfreq)
+        self._offset = offset if offset is not None else ClockOffset(same_host=True)
+        self.segment = -1
+        self.restart()
+
+    @property
+    def period(self) -> float:
+        """Seconds per sample, as fitted."""
+        return self._line.period if self._line is not None else self._nominal
+
+    @property
+    def jitter(self) -> float:
+        """Seconds: 95 of 100 stamps lie closer to the line."""
+        return self._jitter.value
+
+    def restart(self, offset: ClockOffset | None = None) -> None:
+        """Begin another segment: what follows comes from another sender, or from one that began anew."""
+        self._offset = offset if offset is not None else self._offset
+        self._offset_steps = self._offset.steps
+        self._jitter = Jitter(1.0 / self._nominal)
+        self._learned = 0  # samples taken in since the sender is known
+        self._exact = True  # no stamp so far strayed from the line
+        self._number: int | None = None  # the sender's own, of the next sample
+        self._next_segment("the sender began anew" if self.segment >= 0 else "")
+
+    def _next_segment(self, why: str) -> None:
+        self.segment += 1
+        self._next = 0  # index of the next sample that comes
+        self._given = 0  # index of the next sample that is given
+        self._line: Line | None = None
+        self._since = 0  # samples taken in since the segment or the last hole: blocks are short at first
+        self._total = 0  # samples in the fit
+        self._blocks: list[Block] = []
+        self._waiting: list[NDArray[np.float64]] = []  # stamps of the block that is not full yet
+        self._n_waiting = 0
+        self._unsettled: int | None = None  # index behind a hole whose length is not sure yet
+        self._newest = -math.inf  # host stamp given last
+        self._missing = 0
+        self._invalidates: int | None = None
+        self._why = why
+
+    # --- senders that stamp -------------------------------------------------------------------------------------------
+
+    def stamped(self, stamps: NDArray[np.float64], number: int | None = None) -> list[Piece]:
+        """Take one pull of consecutive samples.
+
+        Parameters
+        ----------
+        stamps : ndarray of float64, shape (n,)
+            The sender's own, in seconds; they may repeat or run backwards by their jitter.
+        number : int, optional
+            The sender's number of the first one, where it counts its samples. Holes are then what the numbers say, and
+            a step of the stamps that they do not explain is a clock that was set.
+
+        Returns
+        -------
+        list of Piece
+            They cover the pull, in order.
+
+        Raises
+        ------
+        StampError
+            A stamp is not a number.
+        """
+        if not len(stamps):
+            return []
+        if not np.isfinite(stamps).all():
+            at = int(np.flatnonzero(~np.isfinite(stamps))[0])
+            raise StampError(f"the stamp of sample {self._next + at} is {stamps[at]}; expected seconds")
+        if self._offset.steps != self._offset_steps:
+            self._offset_steps = self._offset.steps
+            self._next_segment("the offset between the sender's clock and the host's stepped")
+        if number is not None:
+            self._count(number, len(stamps))
+        pieces: list[Piece] = []
+        begin = at = 0
+        while at < len(stamps):
+            part = stamps[at : at + self._block_size() - self._n_waiting]
+            behind = self._first_step(part)
+            if behind is None:
+                self._collect(part)
+                at += len(part)
+            else:
+                if behind:
+                    self._collect(part[:behind])
+                    at += behind
+                self._emit(pieces, begin, at)
+                begin = at
+                self._step_over(float(stamps[at]))
+                self._collect(stamps[at : at + 1])
+                at += 1
+            if self._n_waiting >= self._block_size():
+                begin = self._close_block(pieces, begin, at)
+        self._emit(pieces, begin, at)
+        return pieces
+
+    def _count(self, number: int, n: int) -> None:
+        """Follow the sender's own numbers."""
+        expected, self._number = self._number, number + n
+        if expected is None or number == expected:
+            return
+        if number < expected or (number - expected) * self.period > APART_S:
+            self._next_segment("the sender's numbers went back" if number < expected else "a break of over an hour")
+        else:
+            self._flush()
+            self._jump(number - expected, None)
+
+    def _jump(self, missing: int, invalidates: int | None) -> None:
+        self._next += missing
+        self._given += missing
+        self._missing += missing
+        if invalidates is not None and invalidates < self._given - missing:
+            before = self._invalidates
+            self._invalidates = invalidates if before is None else min(before, invalidates)
+
+    def _block_size(self) -> int:
+        return min(self._full_block, max(1, self._since))
+
+    def _first_step(self, part: NDArray[np.float64]) -> int | None:
+        """Which sample shows a step at once."""
+        line = self._line
+        if line is None:
+            return None
+        start = self._next - line.origin
+        off = part - (line.phase + self._lag() + line.period * np.arange(start, start + len(part)))
+        strayed = EXACT * line.period
+        if off.max() <= strayed and off.min() >= -strayed:
+            return None
+        if self._exact and self._learned >= 2 and self._learned < self._warm_up and self._number is None:
+            k = int(np.flatnonzero(np.abs(off) > strayed)[0])
+            whole = round(float(off[k]) / line.period)
+            if whole >= 1 and abs(off[k] - whole * line.period) <= strayed:
+                return k
+            self._exact = False
+        limit = self._limit()
+        steps = np.flatnonzero((off > limit) | (off < -limit - BACKWARDS_S))
+        return int(steps[0]) if len(steps) else None
+
+    def _limit(self) -> float:
+        """How far above the line a stamp shows a step at once: one of two periods is one period above it."""
+        if self._number is not None or self._learned < self._warm_up:
+            return WARM_UP_STEP_S
+        return max(PERIODS * self.period, JITTERS * self._jitter.value) - self.period
+
+    def _lag(self) -> float:
+        """By how much the stamps since an unsettled hole lie above the line, on average."""
+        if self._unsettled is None or self._next == self._unsettled:
+            return 0.0
+        assert self._line is not None
+        times = sum(float(b.times.sum()) for b in self._blocks) + sum(float(part.sum()) for part in self._waiting)
+        n = self._next - self._unsettled
+        return times / n - self._line.at(self._unsettled + (n - 1) / 2)
+
+    def _step_over(self, stamp: float) -> None:
+        """The next sample lies behind a hole, or is stamped by a clock that was set."""
+        assert self._line is not None
+        off = stamp - self._line.at(self._next) - self._lag()
+        if off < 0:
+            self._next_segment(f"the sender's clock went back by {-off:.3f} s")
+            return
+        if self._number is not None:
+            self._next_segment(f"the sender's clock went on by {off:.3f} s, and no number is missing")
+            return
+        if off > APART_S:
+            self._next_segment("nothing came for more than an hour")
+            return
+        self._flush()
+        # No more than are missing for sure: what is found later can be added, and nothing can be taken away.
+        doubt = max(0.0, 1.2 * self._jitter.value - self.period / 2)
+        missing = max(1, round((off - doubt) / self.period))
+        self._jump(missing, None)
+        self._unsettled = self._next
+        self._why = f"about {off:.3f} s are missing"
+
+    def _collect(self, part: NDArray[np.float64]) -> None:
+        if self._line is None:
+            self._line = Line(float(part[0]), self._nominal, self._nominal, self._next)
+        self._waiting.append(part)
+        self._n_waiting += len(part)
+        self._next += len(part)
+
+    def _take_block(self) -> Block:
+        """Make a block of what waits."""
+        assert self._line is not None
+        times = np.concatenate(self._waiting)
+        block = Block(self._next - len(times), times, copy.copy(self._line))
+        self._waiting.clear()
+        self._n_waiting = 0
+        self._since += len(times)
+        self._learned += len(times)
+        self._blocks.append(block)
+        return block
+
+    def _fit(self, block: Block) -> None:
+        """Take a block into the line."""
+        assert self._line is not None
+        line = self._line
+        line.spread = max(self._jitter.value, EXACT * line.period) if self._learned >= 8 else math.inf
+        index = np.arange(block.first, block.first + len(block.times))
+        line.add(index, block.times)
+        self._jitter.add(block.times - (line.phase + line.period * (index - line.origin)))
+        self._total += len(block.times)
+
+    def _flush(self) -> None:
+        """Before a hole: take in what waits, settle what is not settled, and begin to look for steps anew."""
+        if self._n_waiting:
+            block = self._take_block()
+            if self._unsettled is None:
+                self._fit(block)
+        if self._unsettled is not None:
+            for block in self._blocks:
+                block.times -= round(self._lag() / self.period) * self.period
+                self._fit(block)
+            self._unsettled = None
+        self._blocks = []
+        self._since = 0
+
+    def _close_block(self, pieces: list[Piece], begin: int, at: int) -> int:
+        """Take a full block in, and see to what it shows; which sample of the pull is to be given next."""
+        block = self._take_block()
+        if self._unsettled is not None:
+            return self._settle(pieces, begin, at)
+        self._fit(block)
+        behind = sum(len(b.times) for b in self._blocks)
+        while self._blocks and behind > min(self._look_back, self._total / 2):
+            behind -= len(self._blocks.pop(0).times)
+        if self._learned < self._warm_up / 4 or len(self._blocks) < 2:
+            return begin
+        step = find_step(self._blocks, self._jitter.value)
+        return begin if step is None else self._late_step(step, pieces, begin, at)
+
+    def _settle(self, pieces: list[Piece], begin: int, at: int) -> int:
+        """Behind a hole: say how many samples it swallowed, once their stamps tell."""
+        assert self._line is not None
+        assert self._unsettled is not None
+        period, lag = self.period, self._lag()
+        n = self._next - self._unsettled
+        error = self._line.measured_noise / n**0.5
+        if 6 * error > period and n < self._look_back:
+            return begin
+        behind, lost, self._unsettled = self._blocks, self._unsettled, None
+        more = round(lag / period)
+        if more < 0:
+            return self._set_clock(behind, lag, pieces, begin, at)
+        if more:
+            self._jump(more, lost)
+        self._blocks = []
+        self._rephase(lag - more * period, error)
+        for block in behind:
+            block.first += more
+            self._fit(block)
+        return begin
+
+    def _rephase(self, rest: float, error: float) -> None:
+        """A step that is no whole number of periods: the sender keeps its rate, and not its phase."""
+        assert self._line is not None
+        if abs(rest) > max(ERRORS * error, EXACT * self.period, self._line.uncertainty(self._next)):
+            self._line.phase += rest
+
+    def _late_step(self, step: Step, pieces: list[Piece], begin: int, at: int) -> int:
+        """A lasting step was there, unseen, for some time."""
+        assert self._line is not None
+        blocks, self._blocks = self._blocks, []
+        ahead, behind = blocks[: step.block], blocks[step.block :]
+        more = round(step.size / self.period)
+        self._line = blocks[0].before
+        for block in ahead:
+            self._fit(block)
+        if more < 0 or self._number is not None:
+            return self._set_clock(behind, step.size, pieces, begin, at)
+        whole = step.low - self._given  # samples of this pull that lie before the hole for sure
+        if whole > 0:
+            self._emit(pieces, begin, begin + whole)
+            begin += whole
+        self._jump(more, step.low)
+        self._why = f"{more} samples were missing, found late"
+        self._rephase(
+            step.size - more * self.period, self._line.measured_noise / sum(len(b.times) for b in behind) ** 0.5
+        )
+        for block in behind:
+            block.first += more
+            self._fit(block)
+        return begin
+
+    def _set_clock(self, behind: list[Block], step: float, pieces: list[Piece], begin: int, at: int) -> int:
+        """A lasting step that no hole explains: another segment, which begins with what is not given yet."""
+        n = sum(len(b.times) for b in behind)
+        whole = at - begin - n
+        if whole > 0:
+            self._emit(pieces, begin, begin + whole)
+            begin += whole
+        self._next_segment(f"the sender's clock was set by {step:+.6f} s, or samples came late")
+        self._next = at - begin
+        first = self._next - n
+        self._line = Line(float(behind[0].times[0]), self._nominal, self._nominal, first)
+        for block in behind:
+            block.first = first
+            first += len(block.times)
+            self._fit(block)
+        return begin
+
+    # --- senders that count -------------------------------------------------------------------------------------------
+
+    def counted(self, number: int, n: int, arrived: float) -> list[Piece]:
+        """Take one pull of a sender that numbers its samples and stamps none.
+
+        Time is fitted to arrival. What arrives can only be late, so that what lies above the line weighs less; a delay
+        that is always there stays in the stamps.
+
+        Parameters
+        ----------
+        number : int
+            The sender's number of the first sample; one that goes back is a restart.
+        n : int
+            How many samples came.
+        arrived : float
+            Host time at which the last one was in our hands.
+
+        Returns
+        -------
+        list of Piece
+            One, or none where `n` is 0.
+
+        Raises
+        ------
+        StampError
+            `arrived` is not a number.
+        """
+        if not math.isfinite(arrived):
+            raise StampError(f"sample {number + n - 1} arrived at {arrived}; expected seconds")
+        if n <= 0:
+            return []
+        self._count(number, n)
+        self._next += n
+        if self._line is None:
+            self._line = Line(arrived, self._nominal, self._nominal, self._next - 1, one_sided=True)
+        line = self._line
+        line.spread = max(self._jitter.value, EXACT * line.period) if self._total >= 8 else math.inf
+        line.add(np.array([self._next - 1]), np.array([arrived]), spanned=n)
+        self._jitter.add(np.array([arrived - line.at(self._next - 1)]))
+        self._total += 1
+        pieces: list[Piece] = []
+        self._emit(pieces, 0, n, latest=arrived)
+        return pieces
+
+    # --- what is given ------------------------------------------------------------------------------------------------
+
+    def _emit(self, pieces: list[Piece], begin: int, stop: int, latest: float = math.inf) -> None:
+        """Give samples of the pull, by the line as it stands."""
+        n = stop - begin
+        if n <= 0:
+            return
+        assert self._line is not None
+        period = self._line.period
+        lag = round(self._lag() / period) * period
+        first = self._offset.to_host(self._line.at(self._given) + lag)
+        last = min(self._offset.to_host(self._line.at(self._given + n - 1) + lag), latest)
+        first = max(min(first, last - (n - 1) * CLOSEST * period), self._newest + CLOSEST * period)
+        last = max(last, first + (n - 1) * CLOSEST * period)
+        doubt = self._line.uncertainty(self._given + n - 1) + self._offset.uncertainty
+        if self._unsettled is not None:
+            doubt += period
+        pieces.append(
+            Piece(
+                begin, stop, self._given, self.segment, even_stamps(first, last, n), doubt,
+                self._invalidates, self._missing, self._why,
+            )
+        )  # fmt: skip
+        self._given += n
+        self._newest = last
+        self._missing, self._invalidates, self._why = 0, None, ""
