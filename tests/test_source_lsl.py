@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -18,8 +19,8 @@ from hypothesis import strategies as st
 from rtdecode import hostclock
 from rtdecode.clock.offset import SLEW, ClockOffset
 from rtdecode.errors import SourceError, StampError, StreamNotFoundError
-from rtdecode.signal import Batch, Chunk, Marker
-from rtdecode.sources import lsl_links
+from rtdecode.signal import Batch, Chunk, Marker, Notice
+from rtdecode.sources import lsl_markers
 from rtdecode.sources.declare import Declare
 from rtdecode.sources.lsl import LslSource, MarkerQuery
 from rtdecode.sources.recording import RecordingSource
@@ -214,7 +215,7 @@ def test_a_thread_that_fails_ends_the_source(
     def broken(row: object) -> str:
         raise ValueError(f"cannot read {row}")
 
-    monkeypatch.setattr(lsl_links, "marker_value", broken)
+    monkeypatch.setattr(lsl_markers, "marker_value", broken)
     with LslSource(name=amp.name, markers=[MarkerQuery("words")], timeout_s=20) as source:
         amp.mark(("go", hostclock.now()))
         with pytest.raises(ValueError, match="cannot read"):
@@ -254,21 +255,29 @@ def test_a_killed_sender_comes_back_as_another_segment(outlets: Callable[..., ls
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sfreq": 250.0}, "other rate: 250.0 instead of 100.0"),
-        ({"channels": [["A", "EEG", "uV"], ["Z", "EEG", "uV"]]}, "other channels: 'Z'.* instead of 'B'"),
-        ({"channels": [["A", "EEG", "uV"], ["B", "EEG", "mV"]], "format": "int16"}, "other format: int16"),
+        ({"sfreq": 250.0}, "other rate: 250 Hz instead of 100 Hz"),
+        ({"channels": [["A", "EEG", "uV"], ["B", "EEG", "mV"]], "format": "int16"}, "other format: int16 .*other unit"),
     ],
 )
-def test_a_sender_that_comes_back_as_another_is_refused(
+def test_a_sender_that_stays_another_ends_the_source_with_the_difference(
     outlets: Callable[..., lsl_outlet.Outlet], changes: dict[str, object], message: str
 ) -> None:
     outlet = outlets()
-    with LslSource(name=outlet.name, timeout_s=30) as source:
+    with LslSource(name=outlet.name, timeout_s=20) as source:
+        source._data.timeout_s = 2.0  # from when it was refused
         outlet.kill()
         outlet.restart(**changes)
+        said: list[Notice] = []
+
+        def never(batches: list[Batch]) -> bool:
+            said.extend(batches[-1].notices if batches else ())
+            return False
+
         with pytest.raises(SourceError, match=message):
-            read_until(source, lambda _: False)
+            read_until(source, never)
         assert source.read(0.0) is None
+    assert [notice.state for notice in said] == ["recovering", "changed"]
+    assert re.search(message, said[1].text)
 
 
 def test_a_sender_that_stays_away_ends_the_source(outlets: Callable[..., lsl_outlet.Outlet]) -> None:

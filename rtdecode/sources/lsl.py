@@ -12,9 +12,12 @@ from typing import Any, Self
 from rtdecode import hostclock
 from rtdecode.clock.holes import APART_S, HoleWatch
 from rtdecode.errors import SourceError, StampError
-from rtdecode.signal import Batch, Channel, Chunk, Marker, Origin, StreamInfo, check_stamps
+from rtdecode.signal import Batch, Chunk, Marker, Notice, Offset, Origin, Raw, StreamInfo, check_stamps
+from rtdecode.sources.change import ChangedError, Declared, changes
 from rtdecode.sources.declare import Declare, Described, describe
-from rtdecode.sources.lsl_links import Awake, DataLink, Ended, Event, Link, MarkerLink, Reopened, Samples
+from rtdecode.sources.lsl_links import Awake, DataLink, Ended, Event, Link, Reopened, Samples
+from rtdecode.sources.lsl_markers import MarkerLink, raw_markers
+from rtdecode.sources.lsl_search import described, identity
 from rtdecode.sources.lsl_streams import (
     MarkerQuery,
     StreamQuery,
@@ -34,8 +37,9 @@ class LslSource:
 
     Stamps are the sender's, mapped to host time; on the same host they are the sender's to the last bit. Samples that
     the sender lost show as a step between stamps and become a jump of `Chunk.first_index`, or another segment where it
-    is longer than an hour. When the stream is lost, the
-    source looks for it for up to `timeout_s`; once it is back, and is what it was, another segment begins.
+    is longer than an hour. When the stream is lost, the source looks for it for up to `timeout_s`; once it is back, and
+    is what it was, another segment begins. One that is back as something else is refused, and the source goes on
+    looking for what was there.
 
     A clean end of the sender and a crash look the same in LSL: either way the source ends (`read` returns None) when
     nothing came back within `timeout_s`, or at once with `end_when_lost`.
@@ -62,7 +66,8 @@ class LslSource:
     StreamNotFoundError
         At `open`: no such stream; the visible ones are listed.
     SourceError
-        At `open`: more than one matches, or the stream cannot be decoded. At `read`: it came back as another.
+        At `open`: more than one matches, or the stream cannot be decoded. At `read`: it came back as another
+        (`ChangedError`), and did not come back as it was within `timeout_s`.
     StampError
         At `read`: stamps that repeat, run backwards or are no numbers.
     """
@@ -87,8 +92,11 @@ class LslSource:
         self._events: SimpleQueue[Event] = SimpleQueue()
         query = StreamQuery(name, type, source_id)
         self._data = DataLink(query, self._events, timeout_s, self._validate, end_when_lost)
-        self._markers = [MarkerLink(one, self._events, timeout_s) for one in markers]
+        self._markers = [MarkerLink(one, self._events, timeout_s, 1 + k) for k, one in enumerate(markers)]
         self._info: StreamInfo | None = None
+        self._origins: tuple[Origin, ...] = ()
+        self._notices: list[Notice] = []
+        self._failure: StampError | None = None
         self._surplus: deque[Chunk] = deque()
         self._ended = self._closed = False
 
@@ -105,7 +113,8 @@ class LslSource:
         except SourceError:
             self.close()
             raise
-        self._format = format_of(raw)
+        self._was = self._declared(raw, identity(raw))
+        self._origins = tuple(_origin(link.info) for link in links)
         self._info = StreamInfo(
             self._described.channels,
             float(raw.nominal_srate()),
@@ -140,8 +149,8 @@ class LslSource:
 
     @property
     def origins(self) -> tuple[Origin, ...]:
-        """None: nothing is rawer than its chunks."""
-        return ()
+        """The data stream, then the marker streams in the order in which they were asked for."""
+        return self._origins
 
     def read(self, timeout: float) -> Batch | None:
         """The next samples and markers, as soon as one is there."""
@@ -153,7 +162,7 @@ class LslSource:
         deadline = hostclock.now() + timeout
         while True:
             try:
-                event = self._data.next(max(0.0, deadline - hostclock.now()))
+                event = Ended(self._failure) if self._failure else self._data.next(max(0.0, deadline - hostclock.now()))
             except SourceError as error:
                 event = Ended(error)
             if self._gone():
@@ -161,8 +170,15 @@ class LslSource:
             if event is None:
                 return self._batch(None)
             if isinstance(event, Samples):
-                self._surplus.extend(self._chunks(event))
-                return self._batch(self._surplus.popleft())
+                raw = Raw(0, event.values, event.stamps)
+                try:
+                    self._surplus.extend(self._chunks(event))
+                except StampError as error:
+                    self._failure = error  # at the next read: what came is recorded, whatever its stamps
+                return self._batch(self._surplus.popleft() if self._surplus else None, raw)
+            if isinstance(event, Notice):
+                self._notices.append(event)
+                return self._batch(None)
             if isinstance(event, Ended):
                 return self._end(event)
             if isinstance(event, Reopened):
@@ -179,20 +195,33 @@ class LslSource:
         if self._info is None:
             raise SourceError("the LSL source is not open; call open() first, or use `with`")
 
-    def _batch(self, chunk: Chunk | None) -> Batch:
+    def _batch(self, chunk: Chunk | None, *raw: Raw) -> Batch:
         # Before the markers are taken, not after: a thread moves its mark only when all before it waits to be taken.
         complete = min((link.empty_at for link in self._markers), default=math.inf) - self._lateness_s
-        markers = self._take_markers()
+        markers, marker_raw = self._take_markers()
         if chunk is not None:
             markers += self._triggers.feed(chunk)
-        return Batch(chunk, markers, min(complete, self._triggers.watermark))
+        notices, self._notices = self._notices, []
+        watermark = min(complete, self._triggers.watermark)
+        return Batch(chunk, markers, watermark, [*raw, *marker_raw], self._take_offsets(), notices)
 
-    def _take_markers(self) -> list[Marker]:
-        markers = []
+    def _take_markers(self) -> tuple[list[Marker], list[Raw]]:
+        markers, raw = [], []
         for link in self._markers:
+            marked = []
             while link.waiting:
-                markers.append(link.waiting.popleft())
-        return markers
+                marked.append(link.waiting.popleft())
+            if marked:
+                raw.append(raw_markers(link.number, marked))
+            markers += [one.marker for one in marked if one.marker is not None]
+        return markers, raw
+
+    def _take_offsets(self) -> list[Offset]:
+        offsets = []
+        for link in (self._data, *self._markers):
+            while link.measured:
+                offsets.append(link.measured.popleft())
+        return offsets
 
     def _end(self, event: Ended) -> Batch:
         self._ended = True
@@ -202,7 +231,8 @@ class LslSource:
         seen = hostclock.now()
         while any(link.empty_at < seen and link.alive for link in self._markers) and hostclock.now() < seen + 1.0:
             self._data.stop.wait(0.005)  # what the marker threads are about to find still belongs to the recording
-        return Batch(None, self._take_markers(), math.inf)
+        markers, raw = self._take_markers()
+        return Batch(None, markers, math.inf, raw, self._take_offsets(), self._notices)
 
     def close(self) -> None:
         """Stop the threads and disconnect. Safe to call twice, and from another thread than `read`."""
@@ -249,35 +279,29 @@ class LslSource:
     def _describe(self, raw: Any) -> Described:
         return describe(channels_of(raw), self._declare, f"LSL stream {raw.name()!r}", raw.type())
 
+    def _declared(self, raw: Any, who: dict[str, str]) -> Declared:
+        one = self._describe(raw)
+        units = [channel.unit for channel in channels_of(raw)]
+        return Declared(float(raw.nominal_srate()), one.channels, units, one.scales.tolist(), format_of(raw), who)
+
     def _validate(self, raw: Any) -> None:
         """A stream that came back must be what it was."""
-        assert self._info is not None
-        _check_decodable(raw)
-        before = {
-            "channels": self._info.channels,
-            "rate": self._info.sfreq,
-            "format": self._format,
-        }
-        after = {"channels": self._describe(raw).channels, "rate": float(raw.nominal_srate()), "format": format_of(raw)}
-        for what, was in before.items():
-            if after[what] != was:
-                raise SourceError(
-                    f"the LSL stream {raw.name()!r} came back with other {what}: {_difference(was, after[what])}; "
-                    "restart the daemon if that is meant"
-                )
+        found = changes(self._was, self._declared(raw, described(raw)))
+        if found:
+            raise ChangedError(f"the LSL stream {self._data.info.name()!r}", found)
 
 
-def _difference(was: Any, now: Any) -> str:
-    if not isinstance(was, tuple):
-        return f"{now} instead of {was}"
-    if len(was) != len(now):
-        return f"{len(now)} instead of {len(was)}"
-    one, other = next((a, b) for a, b in zip(was, now, strict=True) if a != b)
-    return f"{_short(other)} instead of {_short(one)}"
-
-
-def _short(channel: Channel) -> str:
-    return f"{channel.name!r} ({channel.type}, {channel.unit or 'no unit'})"
+def _origin(raw: Any) -> Origin:
+    return Origin(
+        raw.name(),
+        raw.type(),
+        raw.source_id(),
+        raw.hostname(),
+        float(raw.nominal_srate()),
+        format_of(raw),
+        raw.channel_count(),
+        raw.as_xml(),
+    )
 
 
 def _check_decodable(raw: Any) -> None:

@@ -3,11 +3,12 @@
 liblsl's own recovery is off: it reattaches to a stream with another rate or other channels without a word.
 """
 
+import contextlib
 import math
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -18,11 +19,12 @@ from numpy.typing import NDArray
 from rtdecode import hostclock
 from rtdecode.clock.offset import ClockOffset
 from rtdecode.errors import SourceError, StreamNotFoundError
-from rtdecode.signal import Marker
+from rtdecode.signal import Notice, Offset, SourceState
+from rtdecode.sources.change import ChangedError
+from rtdecode.sources.lsl_search import Search, same_identity
 from rtdecode.sources.lsl_streams import (
     LOOK_S,
     SETTLE_S,
-    MarkerQuery,
     Puller,
     StreamQuery,
     describe_stream,
@@ -31,7 +33,6 @@ from rtdecode.sources.lsl_streams import (
     resolve,
     same_host,
 )
-from rtdecode.sources.xdf_reader import marker_value
 
 #: Samples taken by one pull at most.
 PULL = 4096
@@ -39,9 +40,11 @@ PULL = 4096
 _POLL_S = 0.02
 #: How often is looked whether the stream is lost, or its reader is elsewhere.
 _WATCH_S = 0.02
-#: The same for markers, where it also says how stale a watermark may be.
-_MARKER_POLL_S = 0.02
 _OFFSET_EVERY_S = 5.0
+#: How often is looked for a second sender that answers to the same description.
+_LOOK_AROUND_S = 5.0
+#: A stream that is silent for so long is looked for, in case its sender went without a word (a cable, a power cut).
+_SILENT_S = 2.0
 #: Samples that may lie unread, in seconds, before the source gives up.
 _UNREAD_S = 60.0
 
@@ -75,7 +78,7 @@ class Awake:
     """A marker waits to be taken from its link."""
 
 
-Event = Samples | Awake | Reopened | Ended
+Event = Samples | Awake | Reopened | Ended | Notice
 
 
 class Link(ABC):
@@ -89,9 +92,13 @@ class Link(ABC):
         Where everything that comes is put.
     timeout_s : float
         How long to look for the stream.
+    number : int
+        Which of the source's `origins` it is.
     """
 
-    def __init__(self, query: StreamQuery, events: "SimpleQueue[Event]", timeout_s: float) -> None:
+    def __init__(self, query: StreamQuery, events: "SimpleQueue[Event]", timeout_s: float, number: int = 0) -> None:
+        self.number = number
+        self.measured: deque[Offset] = deque(maxlen=1000)
         self.query = query
         self.events = events
         self.timeout_s = timeout_s
@@ -106,38 +113,58 @@ class Link(ABC):
         """Find the stream, read its description, and measure its clock; raises `SourceError` where that fails."""
         deadline = hostclock.now() + timeout
         found = resolve(query, timeout, settle)
-        module = pylsl()
-        # as_numpy: text comes as bytes; pylsl's own decoding would lose the marker over one that is not UTF-8.
-        inlet = module.StreamInlet(found, recover=False, processing_flags=0, as_numpy=True)
-        offset = ClockOffset(same_host(found))
-        try:
-            info = inlet.info(max(0.5, deadline - hostclock.now()))
-            first = measure_offset(inlet, max(0.5, deadline - hostclock.now()))
-        except (module.util.LostError, module.util.TimeoutError) as error:
-            raise _unreachable(found, error) from error
-        if first is not None:
-            offset.measured(hostclock.now(), *first)
-        elif not offset.known:
-            raise StreamNotFoundError(
-                f"the clock of the LSL stream with {query} on {found.hostname()} cannot be measured; check that the "
-                "firewall lets its UDP port through"
-            )
+        with _reachable(found):
+            inlet, info = _open(found, max(0.5, deadline - hostclock.now()))
+            offset = self._first_offset(inlet, info, max(0.5, deadline - hostclock.now()))
         self.inlet, self.info, self.offset = inlet, info, offset
 
     def subscribe(self, timeout: float) -> None:
         """Have the sender send. Last of all, since a sender may begin as soon as somebody listens."""
-        module = pylsl()
-        try:
+        with _reachable(self.info):
             self.inlet.open_stream(timeout)
-        except (module.util.LostError, module.util.TimeoutError) as error:
-            raise _unreachable(self.info, error) from error
+
+    def attach(self, found: Any, validate: Callable[[Any], None], timeout: float) -> None:
+        """Go on with a stream that was found again. Subscribed at once: its clock is measured while samples come.
+
+        Raises
+        ------
+        SourceError
+            What `validate` says of its description, or it cannot be reached.
+        """
+        with _reachable(found):
+            inlet, info = _open(found, timeout)
+            validate(info)
+            inlet.open_stream(timeout)
+            offset = self._first_offset(inlet, info, timeout)
+        self.inlet, self.info, self.offset = inlet, info, offset
+        self.reconnects += 1
+
+    def _first_offset(self, inlet: Any, info: Any, timeout: float) -> ClockOffset:
+        offset = ClockOffset(same_host(info))
+        measured = measure_offset(inlet, timeout)
+        if measured is not None:
+            self._measured(offset, measured)
+        elif not offset.known:
+            raise StreamNotFoundError(
+                f"the clock of the LSL stream with {self.query} on {info.hostname()} cannot be measured; check that "
+                "the firewall lets its UDP port through"
+            )
+        return offset
+
+    def _measured(self, offset: ClockOffset, measured: tuple[float, float]) -> None:
+        now = hostclock.now()
+        offset.measured(now, *measured)
+        self.measured.append(Offset(self.number, now, *measured))
 
     def start(self) -> None:
         """Begin to watch the stream, in a thread of its own, and to measure the clock, in another."""
-        for target in (self._run, self._measure):
+        for target in self._targets():
             thread = threading.Thread(target=self._or_end, args=(target,), name=f"lsl-{self.query}", daemon=True)
             self._threads.append(thread)
             thread.start()
+
+    def _targets(self) -> list[Callable[[], None]]:
+        return [self._run, self._measure]
 
     def _or_end(self, target: Callable[[], None]) -> None:
         """Run a thread; whatever it dies of ends the source, or the reader would wait for ever."""
@@ -159,32 +186,6 @@ class Link(ABC):
         self._threads.clear()
         self.inlet = None
 
-    def again(self) -> StreamQuery:
-        """What to look for after a loss: the same identity, or the same name, type and host."""
-        name, type_, identity = self.info.name(), self.info.type(), self.info.source_id()
-        if identity:  # with the name, since some senders give all their streams one identity
-            return StreamQuery(name, type_, identity)
-        return StreamQuery(name, type_, hostname=self.info.hostname())
-
-    def reconnect(self, timeout: float) -> bool:
-        """Look for the stream again until it is there, `timeout` is over, or the source is closed."""
-        deadline = hostclock.now() + timeout
-        while not self.stop.is_set() and hostclock.now() < deadline:
-            try:
-                self._look()
-            except StreamNotFoundError:
-                continue
-            self.reconnects += 1
-            return True
-        return False
-
-    def _look(self) -> None:
-        # resolve() lists what is visible when it fails, which takes a second; here it is asked again and again.
-        if not pylsl().resolve_bypred(self.again().predicate, 1, LOOK_S):
-            raise StreamNotFoundError(f"no LSL stream with {self.again()}")
-        self.connect(self.again(), 2.0, settle=0.0)
-        self.subscribe(2.0)
-
     def _measure(self) -> None:
         while not self.stop.wait(_OFFSET_EVERY_S):
             inlet, offset = self.inlet, self.offset
@@ -195,18 +196,31 @@ class Link(ABC):
             except RuntimeError:
                 continue  # who pulls sees the loss too, and acts on it
             if measured is not None and inlet is self.inlet:
-                offset.measured(hostclock.now(), *measured)
+                self._measured(offset, measured)
 
     @abstractmethod
     def _run(self) -> None:
         """What the watching thread does until `stop` is set."""
 
 
-def _unreachable(found: Any, error: Exception) -> StreamNotFoundError:
-    return StreamNotFoundError(
-        f"an LSL stream is visible ({describe_stream(found)}) but cannot be opened ({error}); check that the firewall "
-        "lets its TCP port through, or restart the sender"
-    )
+def _open(found: Any, timeout: float) -> tuple[Any, Any]:
+    """An inlet, and the whole description."""
+    # as_numpy: text comes as bytes; pylsl's own decoding would lose the marker over one that is not UTF-8.
+    inlet = pylsl().StreamInlet(found, recover=False, processing_flags=0, as_numpy=True)
+    return inlet, inlet.info(timeout)
+
+
+@contextlib.contextmanager
+def _reachable(found: Any) -> Iterator[None]:
+    """Says which stream it was that could not be opened."""
+    module = pylsl()
+    try:
+        yield
+    except (module.util.LostError, module.util.TimeoutError) as error:
+        raise StreamNotFoundError(
+            f"an LSL stream is visible ({describe_stream(found)}) but cannot be opened ({error}); check that the "
+            "firewall lets its TCP port through, or restart the sender"
+        ) from error
 
 
 class DataLink(Link):
@@ -218,7 +232,7 @@ class DataLink(Link):
     Parameters
     ----------
     validate : callable
-        Called with a reopened stream's description; raises `SourceError` where it is not what it was.
+        Called with a reopened stream's description; raises `ChangedError` where it is not what it was.
     end_when_lost : bool
         A lost stream ends the source at once.
     """
@@ -237,11 +251,19 @@ class DataLink(Link):
         self._pulling = threading.Lock()
         self._puller: Puller | None = None
         self._put = self._taken = 0  # samples; one is written under the lock alone, the other by the reader alone
+        self._arrived = math.inf
 
     def start(self) -> None:
         """Begin to watch the stream."""
-        self._puller = Puller(self.inlet, PULL)
+        self._begin()
         super().start()
+
+    def _targets(self) -> list[Callable[[], None]]:
+        return [*super()._targets(), self._look_around]
+
+    def _begin(self) -> None:
+        self._arrived = hostclock.now()
+        self._puller = Puller(self.inlet, PULL)
 
     def next(self, timeout: float) -> Event | None:
         """The next event, in the order in which things came; None where there is none within `timeout` seconds."""
@@ -273,17 +295,19 @@ class DataLink(Link):
         arrived = hostclock.now()
         if self._puller.lost:
             self._puller = None
-        return Samples(values.copy(), stamps.copy(), arrived) if len(stamps) else None
+        if not len(stamps):
+            return None
+        self._arrived = arrived
+        return Samples(values.copy(), stamps.copy(), arrived)
 
     def _run(self) -> None:
         while not self.stop.wait(_WATCH_S):
             if self._puller is None:
-                if self._end_when_lost or not self.reconnect(self.timeout_s):
+                if self._end_when_lost:
                     self.events.put(Ended())
                     return
-                self._validate(self.info)
-                self.events.put(Reopened(self.info, self.offset))
-                self._puller = Puller(self.inlet, PULL)
+                if not self._recover():
+                    return
             elif self._pulling.acquire(blocking=False):
                 try:
                     self._stand_in()
@@ -302,51 +326,67 @@ class DataLink(Link):
                 "the process that reads them is too slow or has stopped"
             )
 
-
-class MarkerLink(Link):
-    """Pulls markers, and knows until when they are complete."""
-
-    def __init__(self, query: MarkerQuery, events: "SimpleQueue[Event]", timeout_s: float) -> None:
-        super().__init__(query, events, timeout_s)
-        self.empty_at = -math.inf
-        self.waiting: deque[Marker] = deque()
-
-    def connect(self, query: StreamQuery, timeout: float, settle: float = SETTLE_S) -> None:
-        """As for any stream; one with a regular rate carries samples and is refused."""
-        super().connect(query, timeout, settle)
-        if self.info.nominal_srate() > 0:
-            raise SourceError(
-                f"the LSL stream with {query} has a regular rate ({describe_stream(self.info)}); expected a marker "
-                "stream (irregular rate, 0 Hz)"
-            )
-
-    def _run(self) -> None:
-        module = pylsl()
-        while not self.stop.is_set():
+    def _recover(self) -> bool:
+        """Look for the stream until it is back as it was; False where it is not, in time."""
+        self._say(SourceState.RECOVERING, f"the LSL stream {self.info.name()!r} is lost; looking for it")
+        began = hostclock.now()
+        deadline = began + self.timeout_s
+        search = Search(self.query, self.info)
+        refused: SourceError | None = None
+        while not self.stop.is_set() and hostclock.now() < deadline:
+            found = search.look()
+            if found is None or self.stop.is_set():
+                continue
             try:
-                self._pull()
-            except module.util.LostError:
-                # A dead sender has no more markers, and one that comes back stamps them later than now.
-                self.empty_at = hostclock.now()
-                self._reconnect_quietly()
+                self.attach(found, self._validate, 2.0)
+            except StreamNotFoundError:
+                continue
+            except SourceError as error:
+                search.refuse(found)
+                if str(error) != str(refused):  # somebody works on it: the time runs from here
+                    deadline = hostclock.now() + self.timeout_s
+                    self._say(
+                        SourceState.CHANGED, str(error), **(error.details if isinstance(error, ChangedError) else {})
+                    )
+                refused = error
+            else:
+                took = hostclock.now() - began
+                text = f"the LSL stream {self.info.name()!r} is found again after {took:.3g} s"
+                self.events.put(Reopened(self.info, self.offset))
+                self._say(SourceState.STREAMING, text, found_s=took)
+                self._begin()
+                return True
+        self.events.put(Ended(refused))
+        return False
 
-    def _pull(self) -> None:
-        """Wait for a marker, then take what else is there: until nothing is, nobody knows how far they are complete."""
-        timeout = _MARKER_POLL_S
-        while True:
-            asked = hostclock.now()
-            row, stamp = self.inlet.pull_sample(timeout)
-            if row is None:
-                self.empty_at = asked  # and not later: one may have come since, and wait for the next pull
-                return
-            timeout = 0.0
-            if math.isfinite(stamp):
-                host = float(self.offset.to_host(np.array([stamp], np.float64))[0])
-                self.waiting.append(Marker(host, marker_value(row), self.info.name()))
-                self.events.put(Awake())
+    def _look_around(self) -> None:
+        """See now and then whether there is a second sender, and whether ours has gone without a word."""
+        known: set[str] = set()
+        looked = hostclock.now()
+        while not self.stop.wait(0.5):
+            silent = hostclock.now() - self._arrived > _SILENT_S
+            if self._puller is None or not (silent or hostclock.now() - looked > _LOOK_AROUND_S):
+                continue
+            ours = self.info
+            found = {one.uid(): one for one in pylsl().resolve_bypred(self.query.predicate, 2, LOOK_S)}
+            looked = hostclock.now()
+            others = [one for uid, one in found.items() if uid != ours.uid()]
+            for one in others:
+                if one.uid() not in known:
+                    self._twin(one)
+            known &= found.keys()
+            known |= {one.uid() for one in others}
+            gone = silent and ours.uid() not in found and any(same_identity(one, ours) for one in others)
+            with self._pulling:
+                if gone and ours is self.info:
+                    self._puller = None
 
-    def _reconnect_quietly(self) -> None:
-        try:
-            self.reconnect(LOOK_S)
-        except SourceError:
-            self.stop.wait(0.5)  # something else has taken its name; keep looking for what was there
+    def _twin(self, info: Any) -> None:
+        text = (
+            f"a second LSL stream has {self.query}: {describe_stream(info)}; the first stays in use. Set `source_id`, "
+            "so that the session cannot go on with the wrong one"
+        )
+        self.events.put(Notice("second sender", text, details={"source_id": info.source_id(), "host": info.hostname()}))
+
+    def _say(self, state: SourceState, text: str, **details: str | int | float | bool | None) -> None:
+        self.events.put(Notice("state", text, state, details))

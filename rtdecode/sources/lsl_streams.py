@@ -99,14 +99,14 @@ def resolve(query: StreamQuery, timeout: float, settle: float = SETTLE_S) -> Any
         raise SourceError("no stream was asked for; set `name`, `type` or `source_id` of [source]")
     found = pylsl().resolve_bypred(query.predicate, 1, max(timeout, LOOK_S))
     if not found:
-        visible = _unique(pylsl().resolve_streams(1.0))
+        visible = unique(pylsl().resolve_streams(1.0))
         listed = "\n  ".join(describe_stream(info) for info in visible)
         advice = "no stream is visible at all; start the sender, and check that network and firewall let LSL through"
         if visible:
             advice = f"visible are:\n  {listed}\nset `name`, `type` or `source_id` of [source] to one of these"
         raise StreamNotFoundError(f"no LSL stream with {query} within {timeout:g} s; {advice}")
     if settle:
-        found = _unique([*found, *pylsl().resolve_bypred(query.predicate, len(_unique(found)) + 1, settle)])
+        found = unique([*found, *pylsl().resolve_bypred(query.predicate, len(unique(found)) + 1, settle)])
     if len(found) > 1:
         listed = "\n  ".join(describe_stream(info) for info in found)
         raise SourceError(
@@ -116,7 +116,8 @@ def resolve(query: StreamQuery, timeout: float, settle: float = SETTLE_S) -> Any
     return found[0]
 
 
-def _unique(infos: list[Any]) -> list[Any]:
+def unique(infos: list[Any]) -> list[Any]:
+    """Each stream once, also where it answered on several network interfaces."""
     return list({info.uid(): info for info in infos}.values())
 
 
