@@ -11,9 +11,12 @@ from rtdecode.errors import ConfigError, ProcessError
 
 def control(
     target: Annotated[str, typer.Argument(help="A session's TOML file, or one process's control endpoint.")],
-    verb: Annotated[str, typer.Argument(help="status, swap or stop.")],
+    verb: Annotated[str, typer.Argument(help="status, swap, record or stop.")],
     arguments: Annotated[
-        list[str] | None, typer.Argument(help="swap: PIPELINE BUNDLE (an endpoint needs no PIPELINE). stop: [PROCESS].")
+        list[str] | None,
+        typer.Argument(
+            help="swap: PIPELINE BUNDLE (an endpoint needs no PIPELINE). record: start or stop. stop: [PROCESS]."
+        ),
     ] = None,
     seconds: Annotated[
         float | None, typer.Option(help="swap: feed the new bundle so many seconds of the past, not the whole log.")
@@ -24,11 +27,11 @@ def control(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as one line of JSON.")] = False,
 ) -> None:
-    """Ask a running session how it is, swap a pipeline's bundle without losing a window, or end it cleanly.
+    """Ask a running session how it is, swap a bundle without losing a window, start or stop recording, or end it.
 
     Examples: rtdecode control session.toml status; rtdecode control session.toml swap gaze better.zip
     """
-    from rtdecode.daemon.control import Stop, Swap, ask, control_endpoints
+    from rtdecode.daemon.control import Record, Stop, Swap, ask, control_endpoints
 
     given = arguments or []
     patience = timeout if timeout is not None else 60.0 if verb == "swap" else 5.0
@@ -53,8 +56,13 @@ def control(
             }
         case "swap", _:
             raise ConfigError("swap takes PIPELINE BUNDLE (for an endpoint: BUNDLE)")
+        case "record", [("start" | "stop") as what]:
+            one = next(iter(reached))  # acquire, or the endpoint that was named
+            answers = {one: ask(reached[one], Record(on=what == "start"), patience, one)}
+        case "record", _:
+            raise ConfigError("record takes start or stop")
         case _:
-            raise ConfigError(f"{verb!r} is no request; expected status, swap or stop")
+            raise ConfigError(f"{verb!r} is no request; expected status, swap, record or stop")
     if as_json:
         typer.echo(json.dumps(answers))
     else:

@@ -8,6 +8,7 @@ from rtdecode.config.problems import InvalidConfigError, Problem
 from rtdecode.config.sections import (
     BusConfig,
     Config,
+    FieldTripConfig,
     LslConfig,
     PipelineConfig,
     RecordingConfig,
@@ -18,6 +19,7 @@ from rtdecode.config.sections import (
 __all__ = [
     "BusConfig",
     "Config",
+    "FieldTripConfig",
     "InvalidConfigError",
     "LslConfig",
     "PipelineConfig",

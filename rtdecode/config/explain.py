@@ -7,11 +7,20 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from rtdecode.config.problems import Problem, suggest
-from rtdecode.config.sections import Config, LockedWindow, LslConfig, RecordingConfig, SimulatedConfig, SlidingWindow
+from rtdecode.config.sections import (
+    Config,
+    FieldTripConfig,
+    LockedWindow,
+    LslConfig,
+    RecordingConfig,
+    SimulatedConfig,
+    SlidingWindow,
+)
 
 #: Parts that pydantic puts into an error's place for the members of a union; they are no keys of the file.
 _TAGS: dict[str, type[BaseModel]] = {
     "lsl": LslConfig,
+    "fieldtrip": FieldTripConfig,
     "recording": RecordingConfig,
     "simulated": SimulatedConfig,
     "sliding": SlidingWindow,
@@ -31,11 +40,11 @@ def explain(detail: Any) -> Problem:
             message = f"is missing{_expected(parent, key)}"
         case "union_tag_not_found":
             place = f"{place}.kind"
-            message = "is missing; expected lsl, recording or simulated"
+            message = "is missing; expected lsl, fieldtrip, recording or simulated"
         case "union_tag_invalid":
             place = f"{place}.kind"
             given = detail["ctx"]["tag"]
-            message = f"is {given!r}{suggest(given, _TAGS)}; expected lsl, recording or simulated"
+            message = f"is {given!r}{suggest(given, _TAGS)}; expected lsl, fieldtrip, recording or simulated"
         case "value_error":
             message = str(detail["ctx"]["error"])
         case "literal_error":

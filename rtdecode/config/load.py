@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from rtdecode.config.explain import explain
 from rtdecode.config.problems import InvalidConfigError, Problem, key_lines, with_line
-from rtdecode.config.sections import Config, PipelineConfig, RecordingConfig
+from rtdecode.config.sections import Config, FieldTripConfig, PipelineConfig, RecordingConfig
 from rtdecode.errors import ConfigError
 from rtdecode.wire.endpoint import check_endpoint
 
@@ -72,9 +72,14 @@ def _resolved(config: Config, path: Path) -> Config:
     source = config.source
     if isinstance(source, RecordingConfig):
         source = source.model_copy(update={"path": folder / source.path})
+    if isinstance(source, FieldTripConfig) and source.sensors is not None:
+        source = source.model_copy(update={"sensors": folder / source.sensors})
     bus = config.bus if config.bus.dir is None else config.bus.model_copy(update={"dir": folder / config.bus.dir})
+    recording = config.recording
+    if recording is not None:
+        recording = recording.model_copy(update={"dir": folder / recording.dir})
     pipelines = {name: _resolved_pipeline(pipeline, folder) for name, pipeline in config.pipelines.items()}
-    resolved = config.model_copy(update={"source": source, "bus": bus, "pipelines": pipelines})
+    resolved = config.model_copy(update={"source": source, "bus": bus, "recording": recording, "pipelines": pipelines})
     resolved._path = path
     return resolved
 

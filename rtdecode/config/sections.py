@@ -152,6 +152,30 @@ class LslConfig(_Source, StreamMatch):
     """Marker streams that go with it."""
 
 
+class FieldTripConfig(_Source):
+    """A live stream from a FieldTrip buffer."""
+
+    kind: Literal["fieldtrip"]
+    """``fieldtrip``"""
+    host: str
+    """Name or address of the machine that the buffer runs on."""
+    port: int = Field(default=1972, ge=1, le=65535)
+    """The buffer's TCP port."""
+    sensors: Path | None = None
+    """What the channels are, where the buffer's header does not say: a FIF file, or a .tsv file with the columns name,
+    type and units (BIDS). Relative to the configuration's folder."""
+    events: bool = True
+    """Take the buffer's events as markers (``type/value``)."""
+    timeout_s: Positive = 10.0
+    """Seconds to look for the buffer, and for a header on it, at the start and after a loss, before giving up."""
+    lateness_s: NonNegative = 0.5
+    """How late an event may be put after its sample; marker-locked windows wait that long for it."""
+    catch_up_s: Positive = 2.0
+    """Of samples that waited on the buffer, the newest seconds that are decoded; older ones are recorded only."""
+    end_when_lost: bool = False
+    """End when the buffer is lost, instead of looking for it again."""
+
+
 class RecordingConfig(_Source):
     """A recorded file, played at a steady rate."""
 
@@ -206,6 +230,40 @@ class BusConfig(_Section):
         if self.dir is not None and self.tcp is not None:
             raise ValueError("has both dir and tcp; expected one of them")
         return self
+
+
+_Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9]*$")]
+
+
+class RecorderConfig(_Section):
+    """What *acquire* records, and where. Nothing is recorded where the section is absent."""
+
+    dir: Path
+    """Folder of the recordings; relative to the configuration's folder. Made if it is not there."""
+    subject: _Label = ""
+    """BIDS label (letters and digits), names the file: ``sub-``."""
+    session: _Label = ""
+    """BIDS label: ``ses-``."""
+    task: _Label = "rtdecode"
+    """BIDS label: ``task-``."""
+    acquisition: _Label = ""
+    """BIDS label: ``acq-``."""
+    run: int | None = Field(default=None, ge=1)
+    """Number of the run; the first that is free where absent. A file that exists is never overwritten: what goes on in
+    the same run gets ``split-02`` and so on."""
+    start: bool = True
+    """Record from the start; otherwise from ``rtdecode control SESSION record start`` on."""
+    results: bool = True
+    """Record what the pipelines publish as well."""
+    flush_s: float = Field(default=0.25, gt=0, le=0.4, allow_inf_nan=False)
+    """Seconds between writes to the operating system: what the death of the process may cost."""
+    sync_s: NonNegative = 10.0
+    """Seconds between writes to the medium (``fdatasync``): what a power cut may cost. 0 leaves it to the system, which
+    takes half a minute or more."""
+    min_free_mb: NonNegative = 50.0
+    """Megabytes that stay free on the disk: below them recording pauses as on a full disk."""
+    queue_mb: Positive = 64.0
+    """Megabytes that wait for a slow or full disk before samples are left unrecorded (and counted)."""
 
 
 class SlidingWindow(_Section):
@@ -297,7 +355,7 @@ class PipelineConfig(_Section):
         return tuple(window.spec() for window in self.windows)
 
 
-SourceConfig = Annotated[LslConfig | RecordingConfig | SimulatedConfig, Field(discriminator="kind")]
+SourceConfig = Annotated[LslConfig | FieldTripConfig | RecordingConfig | SimulatedConfig, Field(discriminator="kind")]
 
 
 class Config(_Section):
@@ -311,6 +369,8 @@ class Config(_Section):
     """Real-time settings, used where the system permits them. Linux alone."""
     bus: BusConfig = BusConfig()
     """Between *acquire* and *decode*."""
+    recording: RecorderConfig | None = None
+    """What *acquire* records, and where."""
     pipelines: dict[str, PipelineConfig] = {}
     """The decoders, by name: letters, digits, ``-`` and ``_``."""
 

@@ -19,11 +19,12 @@ import structlog
 import zmq
 
 from rtdecode import hostclock
-from rtdecode.config import Config, LslConfig
+from rtdecode.config import Config, RecordingConfig, SimulatedConfig
 from rtdecode.daemon import bus, control
 from rtdecode.daemon.endpoints import endpoints, prepare
 from rtdecode.daemon.log import ReplayLog
 from rtdecode.daemon.process import Stop
+from rtdecode.daemon.recording import ERRORS, Recording
 from rtdecode.daemon.rpc import Server, bind
 from rtdecode.daemon.sources import make_source
 from rtdecode.errors import ConfigError, RtdecodeError
@@ -82,6 +83,7 @@ class Acquire:
         self._markers = 0
         self._events = 0
         self._info: StreamInfo | None = None
+        self._recording: Recording | None = None
         self._followers: set[str] = set()
         self._asked_for: set[str] = set()
         self._asked = self._began
@@ -122,9 +124,12 @@ class Acquire:
             server.start()
             stack.callback(server.join)
             stack.callback(self._closing.set)
+            if self._config.recording is not None:
+                self._recording = Recording(self._config, self._info, self._source.origins)
+                stack.callback(self._close_recording, self._recording)
             self._event("connected", f"reading {self._info.source}", {"source": self._info.source})
             on_ready()
-            if hold and not isinstance(self._config.source, LslConfig):
+            if hold and isinstance(self._config.source, RecordingConfig | SimulatedConfig):
                 self._hold(hold)
             gc.collect()
             gc.freeze()
@@ -176,7 +181,9 @@ class Acquire:
         self._event("stop", f"stopped by {self._stop.reason}")
 
     def _hand_on(self, batch: Batch) -> None:
-        """A batch on its way: to the log and the subscribers. First of all, for nothing may hold samples up."""
+        """A batch on its way: to the recorder, the log, the subscribers. First of all, for nothing may hold samples up."""
+        if self._recording is not None:
+            self._recording.put(batch)
         if batch.chunk is not None or batch.markers or batch.watermark > self._watermark:
             self._send(batch)
             self._watermark = max(self._watermark, batch.watermark)
@@ -197,6 +204,12 @@ class Acquire:
         """Show the supervisor that this loop turns, and publish what it has to say."""
         for news in self._stop.supervised.attend():
             self._event(news.event, news.text, news.details)
+        for notice in () if self._recording is None else self._recording.notices():
+            self._event(notice.event, notice.text, notice.details)
+
+    def _close_recording(self, recording: Recording) -> None:
+        for notice in recording.close():
+            self._event(notice.event, notice.text, notice.details)
 
     # --- what happens to the source -----------------------------------------------------------------------------------
 
@@ -283,7 +296,9 @@ class Acquire:
         )
         self._events += 1
         self._publisher.send_multipart(encode(bus.EVENT_TOPIC, message))
-        log = self._logger.error if event == "error" else self._logger.warning if trouble else self._logger.info
+        if self._recording is not None:
+            self._recording.event(message)
+        log = self._logger.error if event in ERRORS else self._logger.warning if trouble else self._logger.info
         log(text, about=event, **({"state": message.details["state"]} if event == "state" else {}))
 
     # --- beginning and end --------------------------------------------------------------------------------------------
@@ -351,6 +366,11 @@ class Acquire:
                 self._stop.request("the control socket")
             case control.Swap():
                 asked.refuse(caller, ConfigError("acquire has no bundle; ask a pipeline to swap"))
+            case control.Record(on=on):
+                if self._recording is None:
+                    asked.refuse(caller, ConfigError("this session has no section [recording]; add one, with a `dir`"))
+                else:
+                    asked.answer(caller, self._recording.record(on))
 
     def status(self) -> dict[str, Any]:
         """What the control socket answers."""
@@ -370,6 +390,7 @@ class Acquire:
             "markers": self._markers,
             "log": {"oldest": self._log.oldest, "next": self._log.next, "bytes": self._log.n_bytes},
             "decoders": sorted(self._followers),
+            "recording": None if self._recording is None else self._recording.status(),
             "events": self._events,
             "restarts": self._stop.supervised.restarts,
             "uptime_s": now - self._began,

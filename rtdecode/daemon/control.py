@@ -33,7 +33,13 @@ class Swap(_Request, tag="swap", frozen=True, kw_only=True):
     seconds: float | None = None
 
 
-Request = Status | Stop | Swap
+class Record(_Request, tag="record", frozen=True, kw_only=True):
+    """Start recording, in a new file, or stop it (*acquire* alone)."""
+
+    on: bool
+
+
+Request = Status | Stop | Swap | Record
 
 
 def ask(endpoint: str, request: Request, timeout: float, who: str = "the process") -> dict[str, Any]:

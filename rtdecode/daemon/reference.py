@@ -48,6 +48,7 @@ Keys without a default must be given.
 _TABLES = (
     ("[session]", "SessionConfig"),
     ('[source] with kind = "lsl"', "LslConfig"),
+    ('[source] with kind = "fieldtrip"', "FieldTripConfig"),
     ('[source] with kind = "recording"', "RecordingConfig"),
     ('[source] with kind = "simulated"', "SimulatedConfig"),
     ("each of an LSL source's `markers`", "StreamMatch"),
@@ -57,6 +58,7 @@ _TABLES = (
     ("[realtime.acquire]", "AcquireRealtime"),
     ("[realtime.decode]", "DecodeRealtime"),
     ("[bus]", "BusConfig"),
+    ("[recording]", "RecorderConfig"),
     ("[pipelines.NAME]", "PipelineConfig"),
     ("[[pipelines.NAME.windows]], sliding", "SlidingWindow"),
     ("[[pipelines.NAME.windows]], locked to markers", "LockedWindow"),

@@ -1,0 +1,145 @@
+"""The recorder as a session's configuration wants it."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from rtdecode.config import Config
+from rtdecode.daemon.control import Status, ask, control_endpoints
+from rtdecode.errors import ConfigError, RtdecodeError
+from rtdecode.record.names import Entities
+from rtdecode.record.recorder import Recorder, Settings
+from rtdecode.record.results import ResultRecorder
+from rtdecode.record.session import About
+from rtdecode.signal import Batch, Notice, Origin, StreamInfo
+from rtdecode.wire.clock import clock_id, utc_anchor
+from rtdecode.wire.endpoint import check_endpoint
+from rtdecode.wire.messages import Event
+from rtdecode.wire.payload import to_json
+
+#: Events that say that something is not recorded, or worse.
+ERRORS = frozenset({"error", "recording failed", "samples not recorded"})
+
+#: Seconds that a pipeline may take to say where it publishes.
+_PATIENCE_S = 1.0
+
+#: Seconds that the last results may take to come, once everything is decoded.
+_LAST_RESULTS_S = 2.0
+
+
+class Recording:
+    """What *acquire* records: batches, its events, and what the pipelines publish.
+
+    Parameters
+    ----------
+    config : Config
+        With a section ``[recording]``.
+    info : StreamInfo
+        What the source declares.
+    origins : sequence of Origin
+        The streams behind it.
+    """
+
+    def __init__(self, config: Config, info: StreamInfo, origins: tuple[Origin, ...]) -> None:
+        wanted = config.recording
+        assert wanted is not None
+        entities = Entities(
+            subject=wanted.subject,
+            session=wanted.session,
+            task=wanted.task,
+            acquisition=wanted.acquisition,
+            run=wanted.run,
+        )
+        settings = Settings(
+            folder=wanted.dir,
+            entities=entities,
+            flush_s=wanted.flush_s,
+            sync_s=wanted.sync_s,
+            min_free=round(wanted.min_free_mb * 1e6),
+            queue=round(wanted.queue_mb * 1e6),
+        )
+        self._recorder = Recorder(info, origins, settings, _about(config))
+        if not wanted.start:
+            self._recorder.stop()
+        self._results: ResultRecorder | None = None
+        if wanted.results and config.pipelines:
+            self._results = ResultRecorder(self._recorder, tuple(config.pipelines), _publishers(config))
+
+    def put(self, batch: Batch) -> None:
+        """Record a batch; never waits."""
+        self._recorder.put(batch)
+
+    def event(self, event: Event) -> None:
+        """Record one of *acquire*'s own events; never waits."""
+        self._recorder.event(to_json(event, {}).decode(), event.stamp)
+
+    def notices(self) -> list[Notice]:
+        """What there is to say since the last call."""
+        return self._recorder.notices()
+
+    def record(self, on: bool) -> dict[str, Any]:
+        """Start or stop; what the control socket answers."""
+        if on:
+            self._recorder.start()
+        else:
+            self._recorder.stop()
+        return {"recording": on}
+
+    def status(self) -> dict[str, Any]:
+        """For the control socket."""
+        missed = {} if self._results is None else {"results_missed": sum(self._results.missed.values())}
+        return self._recorder.status() | missed
+
+    def close(self) -> list[Notice]:
+        """Write what is left and close the file; what there is to say about it."""
+        if self._results is not None:
+            self._results.close(_LAST_RESULTS_S)
+        self._recorder.close()
+        return self._recorder.notices()
+
+
+def _about(config: Config) -> About:
+    wanted = config.recording
+    assert wanted is not None
+    host, utc = utc_anchor()
+    names: Mapping[str, str | int | None] = {
+        "subject": wanted.subject,
+        "session": wanted.session,
+        "task": wanted.task,
+        "acquisition": wanted.acquisition,
+        "run": wanted.run,
+    }
+    writer = f"rtdecode {version('rtdecode')}"
+    text = ""
+    with contextlib.suppress(OSError):  # it was read a moment ago, and is told here for people
+        text = config.path.read_text(encoding="utf-8")
+    return About(
+        file={"datetime": datetime.fromtimestamp(utc, UTC).isoformat(), "writer": writer}
+        | {key: str(value) for key, value in names.items() if value not in ("", None)},
+        session={
+            "writer": writer,
+            "clock_id": clock_id(),
+            "utc_anchor": f"{host!r} {utc!r}",
+            "config": text,
+        },
+    )
+
+
+def _publishers(config: Config) -> Callable[[str], str | None]:
+    """Where a pipeline publishes: as configured, or as it says itself where that leaves the port open."""
+    control = control_endpoints(config)
+
+    def where(name: str) -> str | None:
+        wanted = config.pipelines[name].publish
+        with contextlib.suppress(ConfigError):
+            return check_endpoint(wanted)
+        try:
+            answer = ask(control[name], Status(), _PATIENCE_S, name)
+        except RtdecodeError:  # not there yet, or not any more
+            return None
+        found = answer.get("publish")
+        return found if isinstance(found, str) else None
+
+    return where

@@ -1,0 +1,104 @@
+"""One file that grows, and the disk that it grows on. What fails raises `OSError` and leaves whole chunks alone."""
+
+import contextlib
+import os
+import shutil
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from rtdecode.signal import Origin, StreamInfo
+from rtdecode.sources.xdf_chunks import DTYPES, sample_dtype
+
+_sync = getattr(os, "fdatasync", os.fsync)
+
+
+class GrowingFile:
+    """An open file, written straight to the operating system; what was handed over survives the death of the process.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    descriptor : int
+        Open for appending.
+    sync_s : float
+        Seconds between requests to put what was written on the medium, so that it survives a power cut; 0 for none.
+        They are made in a thread of their own: a slow disk must not hold up what is written next.
+    """
+
+    def __init__(self, path: Path, descriptor: int, sync_s: float) -> None:
+        self.path = path
+        self.size = 0
+        self._descriptor = descriptor
+        self._sync_s = sync_s
+        self._failed: OSError | None = None
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        if sync_s > 0:
+            self._thread = threading.Thread(target=self._keep_syncing, name="sync", daemon=True)
+            self._thread.start()
+
+    def append(self, data: bytes) -> None:
+        """All of `data`, or an `OSError` and nothing of it."""
+        if self._failed is not None:
+            raise self._failed
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+        except OSError:
+            with contextlib.suppress(OSError):  # a medium that takes nothing back either leaves it to `repair`
+                os.ftruncate(self._descriptor, self.size)
+            raise
+        self.size += len(data)
+
+    def sync(self) -> None:
+        """Put it on the medium; returns when it is there."""
+        _sync(self._descriptor)
+
+    def _keep_syncing(self) -> None:
+        while not self._closing.wait(self._sync_s):
+            try:
+                self.sync()
+            except OSError as error:  # the medium has failed: tell whoever writes next
+                self._failed = error
+                return
+
+    def close(self) -> None:
+        """Close it. Safe to call twice."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join()
+        os.close(self._descriptor)
+
+
+def free_bytes(folder: Path) -> int:
+    """Room on the disk of a folder, which need not exist yet; raises `OSError`."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def nominal_rate(info: StreamInfo, origins: Sequence[Origin]) -> float:
+    """Bytes a second of the samples, by the rates that the streams declare."""
+    own = Origin("", "", sfreq=info.sfreq, format="float32", n_channels=len(info.channels))
+    streams = [one for one in origins or (own,) if one.format in DTYPES]
+    return sum(one.sfreq * sample_dtype(one.format, one.n_channels).itemsize for one in streams)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put a folder's entries on the medium, where the system can: a new file's name must survive a power cut too."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def why(error: OSError) -> str:
+    """What the system says."""
+    return error.strerror or str(error)

@@ -1,0 +1,315 @@
+"""A session that the daemon recorded, read back as the very batches that its decoders were given."""
+
+import itertools
+import json
+import math
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from rtdecode.errors import RecordingError
+from rtdecode.signal import Batch, Chunk, Marker, StreamInfo, even_stamps
+from rtdecode.sources.units import to_si
+from rtdecode.sources.xdf_chunks import (
+    MAGIC,
+    STREAM_FOOTER,
+    STREAM_HEADER,
+    Block,
+    StreamHead,
+    Torn,
+    read_head,
+    read_samples,
+    scan,
+)
+from rtdecode.sources.xdf_chunks import (
+    SAMPLES as SAMPLES_TAG,
+)
+
+#: Names of the streams that are the recorder's own; see ``docs/recording.md``.
+CLOCK, MARKERS, EVENTS = "rtdecode.clock", "rtdecode.markers", "rtdecode.events"
+SAMPLES, RESULTS = "rtdecode.samples", "rtdecode.results"
+
+#: In place of the number of a raw sample: the piece's samples are the next ones of the stream of samples.
+NOWHERE = -1
+
+
+class ClockRow(NamedTuple):
+    """One row of ``rtdecode.clock``: a piece of a batch whose stamps are evenly spaced.
+
+    Parameters
+    ----------
+    entry : float
+        Which batch; a batch may have several rows.
+    segment, first_index, count : float
+        The piece's samples; a count of 0 where only markers or the watermark moved.
+    raw : float
+        Number of its first sample in the first stream of the file, counted from 0; `NOWHERE` where its samples are the
+        next ones of the stream of samples, which then also holds their stamps.
+    arrived : float
+        Host time at which the batch was in *acquire*'s hands; NaN in a replay.
+    first_stamp, last_stamp : float
+        Stamps of its first and last sample; those between are evenly spaced (`rtdecode.signal.even_stamps`).
+    uncertainty : float
+        Half-width of the stamps' error in seconds.
+    invalidates : float
+        See `Chunk.invalidates`; NaN where it is None.
+    watermark : float
+        The batch's.
+    markers : float
+        How many of the next rows of ``rtdecode.markers`` belong to the batch.
+    """
+
+    entry: float
+    segment: float = 0
+    first_index: float = 0
+    count: float = 0
+    raw: float = NOWHERE
+    arrived: float = math.nan
+    first_stamp: float = math.nan
+    last_stamp: float = math.nan
+    uncertainty: float = 0
+    invalidates: float = math.nan
+    watermark: float = -math.inf
+    markers: float = 0
+
+
+@dataclass(slots=True)
+class Stored:
+    """One stream of the file, its samples joined."""
+
+    head: StreamHead
+    stamps: list[NDArray[np.float64]] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
+
+    @property
+    def all_stamps(self) -> NDArray[np.float64]:
+        """Of every sample."""
+        return np.concatenate(self.stamps) if self.stamps else np.empty(0)
+
+    @property
+    def numbers(self) -> NDArray[Any]:
+        """Every sample, shape (n, channels)."""
+        return np.concatenate(self.values) if self.values else np.empty((0, self.head.n_channels))
+
+    @property
+    def lines(self) -> list[str]:
+        """Every sample of a stream of text, first channel."""
+        return [row[0] for values in self.values for row in values]
+
+
+@dataclass(slots=True)
+class StoredSession:
+    """All streams of a file, by number."""
+
+    streams: dict[int, Stored]
+    torn: tuple[Torn, ...]
+    footers: frozenset[int]
+
+    def named(self, name: str) -> Stored | None:
+        """The stream called `name`, or None."""
+        return next((stream for stream in self.streams.values() if stream.head.name == name), None)
+
+
+def load_session(path: Path, *, only_headers: bool = False) -> StoredSession:
+    """Read a file's streams, raw: stamps as they were written, values in their own type.
+
+    Parameters
+    ----------
+    path : Path
+        An XDF file.
+    only_headers : bool
+        Samples are left where they are.
+
+    Raises
+    ------
+    RecordingError
+        It cannot be read, or is no XDF file.
+    """
+    streams: dict[int, Stored] = {}
+    torn: list[Torn] = []
+    footers: set[int] = set()
+    last: dict[int, float] = {}
+    with open_bytes(path) as data:
+        for block in scan(data):
+            if isinstance(block, Torn):
+                torn.append(block)
+                continue
+            try:
+                _take(block, streams, footers, last, only_headers)
+            except ValueError:
+                torn.append(Torn(block.start, block.stop))
+    return StoredSession(streams, tuple(torn), frozenset(footers))
+
+
+def _take(
+    block: Block, streams: dict[int, Stored], footers: set[int], last: dict[int, float], only_headers: bool
+) -> None:
+    if block.tag == STREAM_HEADER:
+        streams.setdefault(block.stream, Stored(read_head(block.content)))
+    elif block.tag == STREAM_FOOTER:
+        footers.add(block.stream)
+    elif block.tag == SAMPLES_TAG and not only_headers:
+        if block.stream not in streams:
+            raise ValueError("samples of a stream without a header")
+        stored = streams[block.stream]
+        stamps, values = read_samples(stored.head, block.content, last.get(block.stream, 0.0))
+        if len(stamps):
+            last[block.stream] = float(stamps[-1])
+            stored.stamps.append(stamps)
+            stored.values.append(values)
+
+
+class open_bytes:  # noqa: N801 - used as a function: `with open_bytes(path) as data`
+    """A file's bytes, mapped; raises `RecordingError` where they cannot be had or are no XDF."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = path.open("rb")
+        except OSError as error:
+            raise RecordingError(f"{path} cannot be read ({error.strerror}); check the path") from None
+        self.data: Any = b""
+        if self._file.read(len(MAGIC)) != MAGIC:
+            self._file.close()
+            raise RecordingError(f"{path} is no XDF file: it does not begin with {MAGIC.decode()!r}")
+        self.data = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def __enter__(self) -> Any:
+        return self.data
+
+    def __exit__(self, *_: object) -> None:
+        self.data.close()
+        self._file.close()
+
+
+def is_session(path: Path) -> bool:
+    """Whether the daemon recorded this file: one of the streams it begins with is ``rtdecode.clock``."""
+    try:
+        opened = open_bytes(path)
+    except RecordingError:
+        return False
+    with opened as data:
+        for block in scan(data):
+            if isinstance(block, Torn) or block.tag == SAMPLES_TAG:
+                return False
+            if block.tag == STREAM_HEADER:
+                try:
+                    if read_head(block.content).name == CLOCK:
+                        return True
+                except ValueError:
+                    return False
+    return False
+
+
+class SessionReader:
+    """The batches of a recorded session, as they were decoded: chunks, stamps, arrivals, markers and watermarks.
+
+    Samples are the raw ones in SI by the same scaling, which the recorder has found equal to the last bit.
+
+    Parameters
+    ----------
+    path : Path
+        The file; one part of a recording that has several.
+
+    Raises
+    ------
+    RecordingError
+        The file is cut short or damaged, or of a later version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        session = load_session(path)
+        clock, markers = session.named(CLOCK), session.named(MARKERS)
+        if session.torn or clock is None or markers is None:
+            raise RecordingError(f"{path} was cut short or is damaged; `rtdecode session repair {path}` makes it whole")
+        self._path = path
+        version = clock.head.text("desc/version")
+        if version != "1" or clock.head.n_channels != len(ClockRow._fields):
+            raise RecordingError(f"{path} has the session format {version!r}; this version of rtdecode reads '1'")
+        try:
+            self.info = msgspec.json.decode(clock.head.text("desc/stream_info"), type=StreamInfo)
+            scales = np.array(clock.head.text("desc/raw_scales").split(), np.float64)
+        except ValueError as error:
+            raise RecordingError(f"{path}: its description of the stream cannot be read ({error})") from None
+        first = session.streams[min(session.streams)]
+        apart = session.named(SAMPLES) or first
+        self._raw = to_si(first.numbers, scales) if len(scales) else np.empty((0, 0), np.float32)
+        self._apart, self._apart_stamps = apart.numbers, apart.all_stamps
+        self._markers, self._marker_stamps = markers.lines, markers.all_stamps.tolist()
+        self._rows = [ClockRow(*row) for row in clock.numbers.tolist()]
+        self.lines = {stream.head.name: stream for stream in session.streams.values()}
+        self._at = self._next_apart = self._next_marker = 0
+
+    @property
+    def n_samples(self) -> int:
+        """Samples that will come."""
+        return int(sum(row.count for row in self._rows))
+
+    @property
+    def zero(self) -> float:
+        """Stamp of the first sample; NaN where there is none."""
+        return next((row.first_stamp for row in self._rows if row.count), math.nan)
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first sample to one period after the last."""
+        last = next((row.last_stamp for row in reversed(self._rows) if row.count), math.nan)
+        return last - self.zero + 1.0 / self.info.sfreq
+
+    @property
+    def n_holes(self) -> int:
+        """Places where samples are missing within a segment."""
+        pieces = [row for row in self._rows if row.count]
+        return sum(
+            a.segment == b.segment and a.first_index + a.count != b.first_index for a, b in itertools.pairwise(pieces)
+        )
+
+    def read(self) -> Batch | None:
+        """The next batch; None at the end."""
+        if self._at >= len(self._rows):
+            return None
+        first = self._rows[self._at]
+        pieces = []
+        while self._at < len(self._rows) and self._rows[self._at].entry == first.entry:
+            if self._rows[self._at].count:
+                pieces.append(self._piece(self._rows[self._at]))
+            self._at += 1
+        chunk = _joined(pieces, first) if pieces else None
+        return Batch(chunk, tuple(self._take_markers(int(first.markers))), first.watermark)
+
+    def _piece(self, row: ClockRow) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        n = int(row.count)
+        if row.raw == NOWHERE:
+            at = self._next_apart
+            self._next_apart += n
+            samples, stamps = self._apart[at : at + n], self._apart_stamps[at : at + n]
+        else:
+            samples = self._raw[int(row.raw) : int(row.raw) + n]
+            stamps = even_stamps(row.first_stamp, row.last_stamp, n)
+        if len(samples) != n:
+            raise RecordingError(f"{self._path} lacks samples that its clock speaks of; copy it again")
+        return samples, stamps
+
+    def _take_markers(self, n: int) -> Iterator[Marker]:
+        at = self._next_marker
+        self._next_marker += n
+        for stamp, line in zip(self._marker_stamps[at : at + n], self._markers[at : at + n], strict=True):
+            found = json.loads(line)
+            yield Marker(stamp, found["value"], found["stream"])
+
+
+def _joined(pieces: list[tuple[NDArray[np.float32], NDArray[np.float64]]], row: ClockRow) -> Chunk:
+    return Chunk(
+        samples=np.concatenate([samples for samples, _ in pieces]).astype(np.float32, copy=False),
+        stamps=np.concatenate([stamps for _, stamps in pieces]),
+        first_index=int(row.first_index),
+        segment=int(row.segment),
+        arrived=row.arrived,
+        uncertainty=row.uncertainty,
+        invalidates=None if math.isnan(row.invalidates) else int(row.invalidates),
+    )
