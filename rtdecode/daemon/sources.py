@@ -7,9 +7,10 @@ from types import TracebackType
 from typing import Self
 
 from rtdecode import hostclock
-from rtdecode.config import LslConfig, RecordingConfig, SimulatedConfig
+from rtdecode.config import FieldTripConfig, LslConfig, RecordingConfig, SimulatedConfig
 from rtdecode.signal import Batch, Origin, StreamInfo
 from rtdecode.sources.base import Source
+from rtdecode.sources.fieldtrip import FieldTripSource
 from rtdecode.sources.recording import RecordingSource
 from rtdecode.sources.simulated import SimulatedSource
 
@@ -17,7 +18,7 @@ from rtdecode.sources.simulated import SimulatedSource
 CHUNK_RATE = 50.0
 
 
-def make_source(config: LslConfig | RecordingConfig | SimulatedConfig) -> Source:
+def make_source(config: LslConfig | FieldTripConfig | RecordingConfig | SimulatedConfig) -> Source:
     """The source that the configuration names, not yet open."""
     match config:
         case SimulatedConfig():
@@ -33,6 +34,8 @@ def make_source(config: LslConfig | RecordingConfig | SimulatedConfig) -> Source
             return PacedRecording(config)
         case LslConfig():
             return _lsl(config)
+        case FieldTripConfig():
+            return _fieldtrip(config)
 
 
 def _lsl(config: LslConfig) -> Source:
@@ -48,6 +51,21 @@ def _lsl(config: LslConfig) -> Source:
         triggers=[trigger.rule() for trigger in config.triggers],
         timeout_s=config.timeout_s,
         lateness_s=config.lateness_s,
+        end_when_lost=config.end_when_lost,
+    )
+
+
+def _fieldtrip(config: FieldTripConfig) -> Source:
+    return FieldTripSource(
+        config.host,
+        config.port,
+        sensors=config.sensors,
+        declare=config.declare.declare(),
+        triggers=[trigger.rule() for trigger in config.triggers],
+        events=config.events,
+        timeout_s=config.timeout_s,
+        lateness_s=config.lateness_s,
+        catch_up_s=config.catch_up_s,
         end_when_lost=config.end_when_lost,
     )
 

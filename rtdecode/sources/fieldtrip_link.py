@@ -75,9 +75,9 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The buffer is something else now: this is the difference."""
+    """The buffer is something else now, as the error says."""
 
-    difference: str
+    error: SourceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Link:
     end_when_lost : bool
         End at the first loss.
     validate : callable
-        Says what is different about a header that came back; empty where it is the same.
+        Raises `SourceError` where a header that came back is another.
     retry_s : float
         Seconds between two attempts to connect.
     """
@@ -125,7 +125,7 @@ class Link:
         client: Client,
         timeout_s: float,
         end_when_lost: bool,
-        validate: Callable[[Header], str],
+        validate: Callable[[Header], None],
         retry_s: float = RETRY_S,
     ) -> None:
         self.items: Queue[Item] = Queue(WAITING)
@@ -170,32 +170,39 @@ class Link:
     def _find(self) -> Header:
         """Connect and read the header, again and again; tells the reader of one that is different."""
         deadline = hostclock.now() + self._timeout_s
-        difference, why = "", "no answer"
+        changed: SourceError | None = None
+        why = "no answer"
         while True:
             try:
                 self._client.connect()
                 header = self._client.header()
-                if header is None:
-                    why = "it holds no header: nothing has been put into it yet"
-                else:
-                    found = self._validate(header) if self._thread is not None else ""
-                    if not found:
+                if header is not None:
+                    refusal = self._refusal(header)
+                    if refusal is None:
                         return header
-                    if found != difference:
-                        self._put(Changed(found))
-                    difference = why = found
+                    if str(refusal) != str(changed):
+                        self._put(Changed(refusal))
+                    changed = refusal
+                why = "it holds no header: nothing has been put into it yet"
             except MalformedError as error:
                 self.refused += 1
                 why = f"it does not speak the buffer's protocol ({error})"
             except OSError as error:
                 why = error.strerror or str(error) or type(error).__name__
             if self.stop.wait(self._retry_s) or hostclock.now() > deadline:
-                if difference:
-                    raise SourceError(f"{self._where} came back with {difference}; restart the daemon if that is meant")
-                raise StreamNotFoundError(
+                raise changed or StreamNotFoundError(
                     f"{self._where} was not found within {self._timeout_s:g} s: {why}; check host and port, and that "
                     "something is put into it"
                 )
+
+    def _refusal(self, header: Header) -> SourceError | None:
+        if self._thread is None:
+            return None  # the first one is taken as it is
+        try:
+            self._validate(header)
+        except SourceError as error:
+            return error
+        return None
 
     # --- following ----------------------------------------------------------------------------------------------------
 

@@ -131,8 +131,12 @@ def _read_tsv(path: Path) -> list[RawChannel]:
     if not rows or not {"name", "type", "units"} <= set(rows[0]):
         found = ", ".join(map(str, rows[0])) if rows else "no rows"
         raise SourceError(f"{path} has {found}; expected the columns name, type and units, and a row for each channel")
-    cells = [[(row[key] or "").strip() for key in ("name", "type", "units")] for row in rows]
-    return [RawChannel(*("" if cell.lower() == "n/a" else cell for cell in row)) for row in cells]
+    return [RawChannel(_cell(row, "name"), _cell(row, "type"), _cell(row, "units")) for row in rows]
+
+
+def _cell(row: dict[str, str | None], key: str) -> str:
+    text = (row[key] or "").strip()
+    return "" if text.lower() == "n/a" else text
 
 
 def _read_fif_bytes(data: bytes, source: str) -> list[RawChannel]:

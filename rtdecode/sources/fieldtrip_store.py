@@ -43,7 +43,7 @@ class Store:
         with self._grown:
             self._header = header
             # Zeros that NumPy asks the system for take memory only as samples come.
-            self._length, self._ring = length, memoryview(np.zeros(length * header.frame, np.uint8))
+            self._length, self._ring = length, np.zeros(length * header.frame, np.uint8).data
             self._samples = self._events_put = 0
             self._events.clear()
             self._grown.notify_all()
