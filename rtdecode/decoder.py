@@ -4,11 +4,16 @@ No socket, no file, no thread, and no clock of its own: a live daemon, a replay,
 test all drive the same `Decoder`.
 
     push -> pick -> condition -> window -> encode -> head -> Result
+
+`push` does it all. A live process that may be behind does it in two steps: `advance` takes samples and says which
+windows are due, `encode` or `skip` makes the result of one, in whatever order.
 """
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, Self
 
 import numpy as np
@@ -16,23 +21,61 @@ from numpy.typing import NDArray
 
 from rtdecode.encode.bundle import Bundle
 from rtdecode.encode.contract import check_contract
-from rtdecode.encode.engine import Engine
+from rtdecode.encode.engine import Engine, Outputs
+from rtdecode.encode.variant import check_variant
 from rtdecode.errors import ConfigError, EncodeError
 from rtdecode.heads.base import Head
 from rtdecode.heads.build import build_heads
 from rtdecode.heads.outputs import HeadOutput
-from rtdecode.result import Result, Status, Timing
+from rtdecode.result import Result, Status, Task, Timing
 from rtdecode.signal import Channel, Chunk, Marker, StreamInfo
 from rtdecode.stream.condition import Conditioner, window_conditioner
+from rtdecode.stream.handling import AS_IT_COMES, Handling
+from rtdecode.stream.incidents import Incident
 from rtdecode.stream.intake import Intake
 from rtdecode.stream.segment import Due
 from rtdecode.stream.steps import WindowStep
 from rtdecode.stream.window import WindowSpec
 
-__all__ = ["Decoder", "Result", "Status", "Timing"]
+__all__ = ["Decoder", "Result", "Status", "Task", "Timing"]
 
 #: Seconds of conditioned samples kept beyond the longest window: how long a marker may come after its samples.
 HISTORY_S = 10.0
+
+_NO_OUTPUTS: Outputs = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """An encoder, and what is made of its outputs.
+
+    Parameters
+    ----------
+    engine : Engine
+        Runs the encoder.
+    heads : sequence of Head
+        One for each result of a window.
+    """
+
+    engine: Engine
+    heads: Sequence[Head]
+
+
+class _Both:
+    """Two engines that hear the same samples."""
+
+    def __init__(self, one: Engine, other: Engine) -> None:
+        self._engines = one, other
+
+    def restart(self, first_index: int) -> None:
+        """Forget all state."""
+        for engine in self._engines:
+            engine.restart(first_index)
+
+    def advance(self, samples: NDArray[np.float32], first_index: int) -> None:
+        """Take conditioned samples."""
+        for engine in self._engines:
+            engine.advance(samples, first_index)
 
 
 class Decoder:
@@ -62,11 +105,15 @@ class Decoder:
         Returns host-clock seconds, for `Result.timing`. Without one nothing is timed.
     history_s : float
         Seconds of conditioned samples kept beyond the longest window.
+    variant : Encoding, optional
+        A cheaper encoder of the same windows, for `encode`.
+    handling : Handling
+        What is done about samples that are missing, disturbed or bad.
 
     Raises
     ------
     ConfigError
-        A sliding window hops by less than a sample.
+        A sliding window hops by less than a sample, or `handling` does not fit the channels.
 
     Notes
     -----
@@ -90,6 +137,8 @@ class Decoder:
         heads: Sequence[Head],
         clock: Callable[[], float] | None = None,
         history_s: float = HISTORY_S,
+        variant: Encoding | None = None,
+        handling: Handling = AS_IT_COMES,
     ) -> None:
         for window in windows:
             if (fault := window.fault(conditioner.sfreq)) is not None:
@@ -97,6 +146,7 @@ class Decoder:
         self.conditioner = conditioner
         self.engine = engine
         self.heads = tuple(heads)
+        self.variant = variant
         self.windows = tuple(windows)
         self.counts: Counter[Status] = Counter()
         self._clock = clock if clock is not None else _no_clock
@@ -111,8 +161,9 @@ class Decoder:
             sfreq=sfreq,
             conditioner=conditioner,
             windows=self.windows,
-            listener=engine,
+            listener=engine if variant is None else _Both(engine, variant.engine),
             history_s=history_s,
+            handling=handling,
         )
 
     @classmethod
@@ -126,6 +177,8 @@ class Decoder:
         windows: Sequence[WindowSpec] = (),
         clock: Callable[[], float] | None = None,
         history_s: float = HISTORY_S,
+        variant: tuple[Bundle, Engine] | None = None,
+        handling: Handling = AS_IT_COMES,
     ) -> Self:
         """Build the decoder that a bundle describes, for one stream.
 
@@ -143,6 +196,10 @@ class Decoder:
             Instead of the bundle's own; of the same length.
         clock, history_s
             As for the class.
+        variant : tuple of Bundle and Engine, optional
+            A cheaper bundle for the same windows, and what runs its encoder.
+        handling : Handling
+            As for the class.
 
         Raises
         ------
@@ -150,7 +207,11 @@ class Decoder:
             The stream does not meet the contract: the channel, unit or rate at fault is named.
         ConfigError
             `windows` are not as long as the bundle's, or one hops by less than a sample.
+        BundleError
+            The variant is not for the same windows: the difference is named.
         """
+        if variant is not None:
+            check_variant(bundle, variant[0])
         manifest = bundle.manifest
         columns = check_contract(info, manifest.contract, channels)
         picked = tuple(info.channels[at] for at in columns)
@@ -174,6 +235,8 @@ class Decoder:
             heads=build_heads(bundle),
             clock=clock,
             history_s=history_s,
+            handling=handling,
+            variant=None if variant is None else Encoding(variant[1], build_heads(variant[0])),
         )
 
     # --- in -----------------------------------------------------------------------------------------------------------
@@ -203,7 +266,7 @@ class Decoder:
         StampError
             Wrong shapes or types, stamps that do not increase, or an index that goes back.
         """
-        return [self._result(due) for due in self._intake.push(chunk, markers, marker_watermark)]
+        return [self._settled(due) for due in self._intake.push(chunk, markers, marker_watermark)]
 
     def lost(self, reason: str) -> None:
         """Say that samples between the last chunk and the next were lost on our side: they count as `skipped`."""
@@ -211,45 +274,98 @@ class Decoder:
 
     def finish(self) -> list[Result]:
         """Give what is still due, now that the stream has ended; windows whose samples never came are `gap`."""
-        return [self._result(due) for due in self._intake.finish()]
+        return [self._settled(due) for due in self._intake.finish()]
+
+    def advance(
+        self, chunk: Chunk | None, markers: Iterable[Marker] = (), marker_watermark: float = -math.inf
+    ) -> list[Result | Task]:
+        """Take samples and markers, as `push` does, and encode nothing.
+
+        Returns
+        -------
+        list of Result or Task
+            In the order in which the windows became due: the result of each that has a flaw, a task for each other.
+            Each task wants one `encode` or `skip`. Its samples are a view that lasts until the next call that takes
+            samples, unless it is told to `hold` them.
+        """
+        found: list[Result | Task] = []
+        several = self._intake.may_take_several(chunk)
+        for due in self._intake.push(chunk, markers, marker_watermark):
+            opened = self._open(due)
+            if several and isinstance(opened, Task):  # more samples are taken before we return
+                opened.hold()
+            found.append(opened)
+        return found
+
+    def advance_to_end(self) -> list[Result | Task]:
+        """As `finish`, and encode nothing."""
+        return [self._open(due) for due in self._intake.finish()]
+
+    def incidents(self) -> list[Incident]:
+        """What happened to the stream since the last call: holes and what they cost, windows that turned out wrong."""
+        return self._intake.incidents()
 
     # --- out ----------------------------------------------------------------------------------------------------------
 
-    def _result(self, due: Due) -> Result:
-        name = due.spec.name
-        at = self._clock()
-        status, reason = Status.OK, ""
-        outputs: Mapping[str, NDArray[np.float32]] = {}
+    def encode(self, task: Task, *, variant: bool = False) -> Result:
+        """Encode a window that `advance` gave, by the variant if so wished."""
+        by = self.variant if variant else None
+        engine, heads_of = (self.engine, self.heads) if by is None else (by.engine, by.heads)
+        due = task.due
+        assert due.samples is not None
+        outputs: Outputs = {}
         heads: tuple[HeadOutput, ...] = ()
-        encoded = math.nan
-        if due.samples is None:
-            status, reason = Status(due.flaw or "failed"), due.reason
-        else:
-            try:
-                outputs = self.engine.finish(self._window_steps[name](due.samples), due.start)
-                encoded = self._clock()
-                heads = tuple(head(outputs) for head in self.heads)
-            except EncodeError as error:
-                status, reason, outputs, heads = Status.FAILED, str(error), {}, ()
-        return self._count(
-            Result(
-                window=name,
-                segment=due.segment,
-                start=due.start,
-                length=self._lengths[name],
-                sfreq=self.conditioner.sfreq,
-                status=status,
-                reason=reason,
-                marker=due.marker,
-                outputs=outputs,
-                heads=heads,
-                timing=Timing(due.stamp, due.arrived, at, encoded),
-            )
-        )
+        status, reason, encoded = Status.OK, "", math.nan
+        try:
+            outputs = engine.finish(self._window_steps[due.spec.name](due.samples), due.start)
+            encoded = self._clock()
+            heads = tuple(head(outputs) for head in heads_of)
+        except EncodeError as error:
+            status, reason, outputs, heads = Status.FAILED, str(error), {}, ()
+        return self._result(due, task.at, status, reason, encoded, outputs, heads, variant=by is not None)
 
-    def _count(self, result: Result) -> Result:
-        self.counts[result.status] += 1
-        return result
+    def skip(self, task: Task, reason: str) -> Result:
+        """Give up a window that `advance` gave."""
+        return self._result(task.due, task.at, Status.SKIPPED, reason)
+
+    def _open(self, due: Due) -> Result | Task:
+        at = self._clock()
+        if due.samples is None:
+            return self._result(due, at, Status(due.flaw or "failed"), due.reason)
+        return Task(due, self._lengths[due.spec.name], self.conditioner.sfreq, at)
+
+    def _settled(self, due: Due) -> Result:
+        opened = self._open(due)
+        return opened if isinstance(opened, Result) else self.encode(opened)
+
+    def _result(
+        self,
+        due: Due,
+        at: float,
+        status: Status,
+        reason: str = "",
+        encoded: float = math.nan,
+        outputs: Outputs = _NO_OUTPUTS,
+        heads: tuple[HeadOutput, ...] = (),
+        *,
+        variant: bool = False,
+    ) -> Result:
+        self.counts[status] += 1
+        return Result(
+            window=due.spec.name,
+            segment=due.segment,
+            start=due.start,
+            length=self._lengths[due.spec.name],
+            sfreq=self.conditioner.sfreq,
+            status=status,
+            reason=reason,
+            marker=due.marker,
+            outputs=outputs,
+            heads=heads,
+            timing=Timing(due.stamp, due.arrived, at, encoded, due.uncertainty),
+            variant=variant,
+            quality=due.quality,
+        )
 
 
 def _no_clock() -> float:

@@ -1,5 +1,6 @@
 """What a decoder gives: one result for every due window."""
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -7,6 +8,8 @@ from enum import StrEnum
 from rtdecode.encode.engine import Outputs
 from rtdecode.heads.outputs import HeadOutput
 from rtdecode.signal import Marker
+from rtdecode.stream.quality import Quality
+from rtdecode.stream.segment import Due
 
 
 class Status(StrEnum):
@@ -28,6 +31,8 @@ class Timing:
     arrived: float = math.nan
     due: float = math.nan
     encoded: float = math.nan
+    uncertainty: float = math.nan
+    """Half-width of the stamp's error."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +61,10 @@ class Result:
         One for each head, in the bundle's order; empty unless it was encoded.
     timing : Timing
         Not part of the payload.
+    variant : bool
+        Whether the cheaper variant of the encoder made it.
+    quality : Quality or None
+        What is wrong with its samples; None where nothing is. Not part of the payload.
     """
 
     window: str
@@ -69,3 +78,60 @@ class Result:
     outputs: Outputs = field(default_factory=dict)
     heads: tuple[HeadOutput, ...] = ()
     timing: Timing = Timing()
+    variant: bool = False
+    quality: Quality | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """A due window that is fit to be encoded, and is not yet.
+
+    Parameters
+    ----------
+    due : Due
+        What was cut. Its samples are a view into the ring: they last until more samples are taken, unless held.
+    length : int
+        Conditioned samples in it.
+    sfreq : float
+        Conditioned rate in Hz.
+    at : float
+        Host time at which it became due; NaN where nobody looked.
+    received : float
+        Host time at which the samples that made it due were in the decoder's hands; NaN where nobody says.
+    """
+
+    due: Due
+    length: int
+    sfreq: float
+    at: float = math.nan
+    received: float = math.nan
+
+    @property
+    def window(self) -> str:
+        """Which of the pipeline's windows."""
+        return self.due.spec.name
+
+    @property
+    def segment(self) -> int:
+        """Its segment."""
+        return self.due.segment
+
+    @property
+    def start(self) -> int:
+        """Its first conditioned sample, counted from the segment's start."""
+        return self.due.start
+
+    @property
+    def marker(self) -> Marker | None:
+        """The marker it hangs on."""
+        return self.due.marker
+
+    @property
+    def arrived(self) -> float:
+        """Host time at which its last sample was in our hands; NaN where nobody knows."""
+        return self.due.arrived
+
+    def hold(self) -> None:
+        """Copy the samples, so that they outlast the next ones."""
+        if self.due.samples is not None:
+            self.due = dataclasses.replace(self.due, samples=self.due.samples.copy())

@@ -1,11 +1,13 @@
-"""What comes in becomes windows: segments, holes, conditioning, markers.
+"""What comes in becomes windows: segments, holes, what is done about bad samples, conditioning, markers.
 
-push -> pick -> condition -> segment -> Due
+push -> pick -> fill -> blank -> look at quality -> interpolate -> condition -> segment -> Due
 """
 
 import heapq
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -13,9 +15,17 @@ from numpy.typing import NDArray
 
 from rtdecode.errors import StampError
 from rtdecode.signal import Channel, Chunk, Marker, check_stamps
+from rtdecode.stream.blank import Blanker
 from rtdecode.stream.condition import Conditioner
+from rtdecode.stream.fill import fill
 from rtdecode.stream.finite import hold_finite
-from rtdecode.stream.segment import TIE, Due, Flaw, Segment
+from rtdecode.stream.handling import Handling
+from rtdecode.stream.incidents import Gap, Incident
+from rtdecode.stream.interpolate import Interpolator
+from rtdecode.stream.quality import Watch
+from rtdecode.stream.rows import STAMP, Rows
+from rtdecode.stream.segment import Due, Segment
+from rtdecode.stream.times import TIE, Flaw
 from rtdecode.stream.window import Locked, WindowSpec
 
 #: Longest piece of a chunk that is conditioned and cut at once, in seconds; bounds the ring, changes no result.
@@ -32,6 +42,14 @@ class Listener(Protocol):
     def advance(self, samples: NDArray[np.float32], first_index: int) -> None:
         """Take conditioned samples, shape (n, channels), in order, as they come."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """A chunk that waits until every marker around which it may have to be blanked is known."""
+
+    chunk: Chunk
+    loss: str | None
 
 
 class Intake:
@@ -55,6 +73,13 @@ class Intake:
         Hears every conditioned sample.
     history_s : float
         Seconds of conditioned samples kept beyond the longest window.
+    handling : Handling
+        What is done about samples that are missing, disturbed or bad.
+
+    Raises
+    ------
+    ConfigError, ContractError
+        `handling` does not fit the channels.
     """
 
     def __init__(
@@ -68,6 +93,7 @@ class Intake:
         windows: Sequence[WindowSpec],
         listener: Listener,
         history_s: float,
+        handling: Handling,
     ) -> None:
         self._conditioner = conditioner
         self._listener = listener
@@ -77,15 +103,29 @@ class Intake:
         self._channels = tuple(channels)
         self._n_stream_channels = n_stream_channels
         self._sfreq = sfreq
-        self._block = max(1, math.floor(BLOCK_S * sfreq))
+        #: Longest piece of a chunk that is conditioned and cut at once, in samples.
+        self.block = max(1, math.floor(BLOCK_S * sfreq))
         longest = max(window.n_samples(conditioner.sfreq) for window in self._windows) / conditioner.sfreq
         self._capacity = math.ceil((longest + BLOCK_S + history_s) * conditioner.sfreq) + 2
+        # How far before its marker a window may begin.
+        self._reach = max((-window.tmin for window in self._windows if isinstance(window, Locked)), default=-math.inf)
+        self._fill = handling.fill
+        self._limits = handling.limits
+        self._blankers, self._interpolator, self._known_bad = tools(handling, self._channels, sfreq)
+        self._ahead = max((-blank.tmin for blank in handling.blanks), default=0.0)
         self._segments: list[Segment] = []
         self._markers: list[Marker] = []
         self._watermark = -math.inf
+        self._loss: str | None = None
+        self._checked: tuple[int, int, float] | None = None  # segment, next index and last stamp of what was given
+        self._arrivals: deque[_Arrival] = deque()
+        self._next = 0  # raw index after what was taken; the segment's own lags behind while a blank is open
+        self._newest: Rows | None = None  # the row before it, with its channels' last finite values
+        self._restarted = 0  # raw index at which filters and encoder last began
         self._finite = np.zeros(len(self._columns), np.float32)
         self._begun = np.zeros(len(self._columns), np.bool_)  # channels that had a finite sample since the last hole
-        self._loss: str | None = None
+        self._gaps: list[tuple[Gap, Segment]] = []  # those not over, and the segment in which they cost windows
+        self._incidents: list[Incident] = []
 
     def push(self, chunk: Chunk | None, markers: Iterable[Marker], watermark: float) -> Iterator[Due]:
         """Take samples and markers, as `Decoder.push` does; give the windows that this makes due.
@@ -94,19 +134,27 @@ class Intake:
         """
         for marker in markers:
             if marker.stamp <= self._watermark:
+                self._not_blanked(marker)
                 yield from self._late(marker)
             else:
                 heapq.heappush(self._markers, marker)
+                for blanker in self._blankers:
+                    blanker.mark(marker)
         self._watermark = max(self._watermark, watermark)
-        if chunk is None or not len(chunk):
-            yield from self._cut()
-            return
-        chunk.check(self._n_stream_channels)
-        yield from self._open(chunk)
-        check_stamps(chunk.stamps[:1], chunk.first_index, self._segments[-1].last_stamp)
-        for start in range(0, len(chunk), self._block):
-            self._append(chunk, start, min(start + self._block, len(chunk)))
-            yield from self._cut()
+        if chunk is not None and len(chunk):
+            self._check(chunk)
+            self._arrivals.append(_Arrival(chunk, self._loss))
+            self._loss = None
+            yield from self._release()
+            if not self._blankers:  # every sample was taken, and what they made due is out
+                return
+        else:
+            yield from self._release()
+        yield from self._cut()
+
+    def may_take_several(self, chunk: Chunk | None) -> bool:
+        """Whether more than one block of samples may be taken when this chunk is pushed."""
+        return self._fill is not None or bool(self._blankers) or (chunk is not None and len(chunk) > self.block)
 
     def lost(self, reason: str) -> None:
         """Say that samples between the last chunk and the next were lost on our side: they count as `skipped`."""
@@ -114,6 +162,9 @@ class Intake:
 
     def finish(self) -> Iterator[Due]:
         """Give what is still due, now that the stream has ended; windows whose samples never came are `gap`."""
+        self._watermark = math.inf
+        yield from self._release()
+        yield from self._flush()
         if not self._segments:
             while self._markers:
                 yield from self._late(heapq.heappop(self._markers), "gap", "no samples came")
@@ -122,130 +173,341 @@ class Intake:
         while self._markers:
             self._place(heapq.heappop(self._markers))
         newest.end("gap", "the stream ended inside the window", cut_short=False)
-        self._watermark = math.inf
         yield from self._cut()
+        self._incidents += [gap.over() for gap, _ in self._gaps]
+        self._gaps = []
 
-    # --- segments -----------------------------------------------------------------------------------------------------
+    def incidents(self) -> list[Incident]:
+        """What happened since the last call."""
+        found, self._incidents = self._incidents, []
+        return found
 
-    def _open(self, chunk: Chunk) -> list[Due]:
-        """Make the segment and the index ready for a chunk: a new segment, a hole, or nothing to do."""
-        flaw: Flaw = "gap" if self._loss is None else "skipped"
-        reason, self._loss = self._loss or "", None
+    # --- chunks -------------------------------------------------------------------------------------------------------
+
+    def _check(self, chunk: Chunk) -> None:
+        """Raise `StampError` unless a chunk follows what was given before."""
+        chunk.check(self._n_stream_channels)
+        if self._checked is not None:
+            segment, next_index, last_stamp = self._checked
+            if chunk.segment < segment:
+                raise StampError(f"a chunk of segment {chunk.segment} came after segment {segment} had begun")
+            # A new segment's stamps may lie before the last ones: a sender may come back with another clock.
+            if chunk.segment == segment:
+                if chunk.first_index < next_index:
+                    raise StampError(
+                        f"a chunk begins at index {chunk.first_index} of segment {segment}; expected {next_index} or "
+                        "later: samples are never given twice"
+                    )
+                check_stamps(chunk.stamps[:1], chunk.first_index, last_stamp)
+        self._checked = (chunk.segment, chunk.stop_index, float(chunk.stamps[-1]))
+
+    def _release(self) -> Iterator[Due]:
+        """Take the chunks that wait, as far as every marker that may blank them is known."""
+        while self._arrivals:
+            chunk, loss = self._arrivals[0].chunk, self._arrivals[0].loss
+            n = len(chunk)
+            if self._blankers:
+                n = int(np.searchsorted(chunk.stamps + self._ahead, self._watermark, side="right"))
+            if n == len(chunk):
+                self._arrivals.popleft()
+            elif n:
+                left = replace(
+                    chunk,
+                    samples=chunk.samples[n:],
+                    stamps=chunk.stamps[n:],
+                    first_index=chunk.first_index + n,
+                    invalidates=None,
+                )
+                self._arrivals[0] = _Arrival(left, None)
+                chunk = replace(chunk, samples=chunk.samples[:n], stamps=chunk.stamps[:n])
+            else:
+                return
+            yield from self._take(chunk, loss)
+
+    def _take(self, chunk: Chunk, loss: str | None) -> Iterator[Due]:
+        samples = chunk.samples if self._takes_all else chunk.samples[:, self._columns]
+        times = np.empty((len(chunk), 3))
+        times[:] = (math.nan, chunk.arrived, chunk.uncertainty)
+        times[:, STAMP] = chunk.stamps
+        rows = Rows(samples, times)
         newest = self._segments[-1] if self._segments else None
         if newest is None or chunk.segment != newest.number:
-            return self._new_segment(newest, chunk, flaw, reason or "the stream was interrupted inside the window")
-        if chunk.first_index < newest.next_index:
-            raise StampError(
-                f"a chunk begins at index {chunk.first_index} of segment {chunk.segment}; expected "
-                f"{newest.next_index} or later: samples are never given twice"
-            )
-        if chunk.first_index > newest.next_index:
-            missing = chunk.first_index - newest.next_index
-            reason = reason or f"{missing} samples are missing before index {chunk.first_index}"
-            output = self._conditioner.outputs_before(chunk.first_index)
-            newest.skip(chunk.first_index, output, flaw, reason)
-            self._restart(chunk.first_index, output)
-        return []
+            yield from self._flush()
+            yield from self._new_segment(newest, chunk, loss)
+        elif chunk.invalidates is not None and chunk.invalidates < self._next:
+            yield from self._flush()
+            self._rewind(newest, chunk, chunk.invalidates)
+        elif chunk.first_index > self._next:
+            yield from self._hole(newest, chunk, rows, loss)
+        self._next = chunk.stop_index
+        if self._fill is not None:
+            self._newest = self._last_of(rows)
+        yield from self._blank(rows)
 
-    def _new_segment(self, newest: Segment | None, chunk: Chunk, flaw: Flaw, reason: str) -> list[Due]:
-        left: list[Due] = []
-        if newest is not None:
-            if chunk.segment < newest.number:
-                raise StampError(f"a chunk of segment {chunk.segment} came after segment {newest.number} had begun")
-            # Its stamps may lie before the last ones: a sender that was restarted may come back with another clock.
-            left = newest.end(flaw, reason, cut_short=True)
-        output = self._conditioner.outputs_before(chunk.first_index)
-        self._restart(chunk.first_index, output)
-        self._segments.append(
-            Segment(
-                chunk.segment,
-                self._windows,
-                sfreq=self._sfreq,
-                ratio=self._conditioner.ratio,
-                conditioned_sfreq=self._conditioner.sfreq,
-                channels=[channel.name for channel in self._channels],
-                n_conditioned=len(self._conditioner.channels),
-                first_index=chunk.first_index,
-                first_output=output,
-                capacity=self._capacity,
+    def _blank(self, rows: Rows) -> Iterator[Due]:
+        """Through the blankers, one after the other."""
+        parts = [rows]
+        for blanker in self._blankers:
+            parts = [out for part in parts for out in blanker.push(part)]
+        yield from self._append(parts)
+
+    def _flush(self) -> Iterator[Due]:
+        """The rows after these do not continue them."""
+        parts: list[Rows] = []
+        for blanker in self._blankers:
+            parts = [out for part in parts for out in blanker.push(part)] + blanker.flush()
+        yield from self._append(parts)
+
+    # --- holes and segments -------------------------------------------------------------------------------------------
+
+    def _hole(self, segment: Segment, chunk: Chunk, rows: Rows, loss: str | None) -> Iterator[Due]:
+        missing = chunk.first_index - self._next
+        if self._fill is not None and missing <= self._fill.seconds * self._sfreq and self._newest is not None:
+            before = self._newest
+            after = rows.samples[0]
+            made = fill(self._fill.method, before.samples[-1], after, missing, (before.times[-1], rows.times[0]))
+            self._incidents.append(
+                Incident(
+                    "filled",
+                    f"{missing} missing samples before index {chunk.first_index} were filled ({self._fill.method})",
+                    {
+                        "segment": segment.number,
+                        "index": self._next,
+                        "n": missing,
+                        "seconds": missing / self._sfreq,
+                        "before": float(before.times[-1, STAMP]),
+                        "after": float(rows.times[0, STAMP]),
+                        "method": self._fill.method,
+                    },
+                )
             )
+            yield from self._blank(made)
+            return
+        yield from self._flush()
+        reason = loss or f"{missing} samples are missing before index {chunk.first_index}"
+        self._skip(segment, chunk, self._next, missing, "gap" if loss is None else "skipped", reason)
+
+    def _rewind(self, segment: Segment, chunk: Chunk, index: int) -> None:
+        """A hole that is found only now: samples that were given already lie behind it."""
+        missing = chunk.first_index - self._next
+        reason = f"a hole of {missing} samples at index {index} was found late"
+        wrong = segment.rewind(index, self._conditioner.outputs_before, reason)
+        self._skip(segment, chunk, index, missing, "gap", reason)
+        if wrong:
+            self._incidents.append(
+                Incident(
+                    "invalidated",
+                    f"{reason}: {len(wrong)} windows that were given hold samples from behind it",
+                    {"segment": segment.number, "index": index, "n": missing, "windows": len(wrong)},
+                    tuple(wrong),
+                )
+            )
+
+    def _skip(self, segment: Segment, chunk: Chunk, index: int, missing: int, flaw: Flaw, reason: str) -> None:
+        output = self._conditioner.outputs_before(chunk.first_index)
+        before, after = segment.times.last_stamp, float(chunk.stamps[0])
+        gap = Gap(segment.number, index, missing, before, after, missing / self._sfreq, output)
+        expected = segment.skip(chunk.first_index, output, flaw, reason, gap)
+        self._gaps.append((gap, segment))
+        self._incidents.append(gap.begin("gap", reason, expected))
+        self._restart(chunk.first_index, output)
+
+    def _new_segment(self, newest: Segment | None, chunk: Chunk, loss: str | None) -> Iterator[Due]:
+        output = self._conditioner.outputs_before(chunk.first_index)
+        if newest is not None:
+            before, after = newest.times.last_stamp, float(chunk.stamps[0])
+            seconds = max(0.0, after - before - 1 / self._sfreq)
+            gap = Gap(chunk.segment, chunk.first_index, None, before, after, seconds, output)
+            flaw: Flaw = "gap" if loss is None else "skipped"
+            reason = loss or "the stream was interrupted inside the window"
+            left = newest.end(flaw, reason, cut_short=True, gap=gap)
+            self._gaps.append((gap, newest))
+            self._incidents.append(gap.begin("reconnect", f"segment {chunk.segment} begins", dict(gap.lost)))
+            yield from left
+        self._restart(chunk.first_index, output)
+        self._segments.append(self._segment(chunk, output))
+
+    def _segment(self, chunk: Chunk, output: int) -> Segment:
+        ratio = self._conditioner.ratio
+        return Segment(
+            chunk.segment,
+            self._windows,
+            sfreq=self._sfreq,
+            ratio=ratio,
+            conditioned_sfreq=self._conditioner.sfreq,
+            n_conditioned=len(self._conditioner.channels),
+            first_index=chunk.first_index,
+            first_output=output,
+            capacity=self._capacity,
+            watch=Watch(
+                self._limits,
+                self._channels,
+                self._known_bad,
+                first_index=chunk.first_index,
+                capacity=math.ceil((self._capacity + 2) / ratio),
+            ),
         )
-        return left
 
     def _restart(self, index: int, output: int) -> None:
         """Nothing that was learnt from the samples before a hole may colour those after it."""
         self._conditioner.restart(index)
         self._listener.restart(output)
+        self._restarted = index
+        self._newest = None
         self._finite[:] = 0
         self._begun[:] = False
+        self._begun[self._known_bad] = True
 
-    # --- samples and markers ------------------------------------------------------------------------------------------
+    # --- samples ------------------------------------------------------------------------------------------------------
 
-    def _append(self, chunk: Chunk, start: int, stop: int) -> None:
-        samples = chunk.samples[start:stop]
-        if not self._takes_all:
-            samples = samples[:, self._columns]
-        bad = None
+    def _last_of(self, rows: Rows) -> Rows:
+        """The last row, with the last finite value of each channel."""
+        last = rows.samples[-1:]
+        if not np.isfinite(last).all():
+            nothing = np.full(len(self._columns), np.nan, np.float32)
+            before = nothing if self._newest is None else self._newest.samples[0]
+            last = hold_finite(rows.samples, before)[0][-1:]
+        return Rows(last, rows.times[-1:])
+
+    def _append(self, parts: Iterable[Rows]) -> Iterator[Due]:
+        for rows in parts:
+            for start in range(0, len(rows), self.block):
+                self._add(rows.cut(start, start + self.block))
+                yield from self._cut()
+
+    def _add(self, rows: Rows) -> None:
+        samples, bad = rows.samples, None
         if not np.isfinite(samples).all():
             samples, bad = hold_finite(samples, self._finite)
         self._finite[:] = samples[-1]
         segment = self._segments[-1]
-        conditioned = self._condition(samples, bad, segment.next_index)
-        first = self._conditioner.outputs_before(segment.next_index)
-        segment.append(chunk.stamps[start:stop], chunk.arrived, conditioned, bad)
-        if len(conditioned):
-            self._listener.advance(conditioned, first)
+        index = segment.next_index
+        if self._interpolator is not None:
+            samples = self._interpolator(samples, index)
+        parts = self._condition(samples, bad, index)
+        segment.append(rows, np.concatenate(parts) if len(parts) > 1 else parts[0], bad)
 
     def _condition(
         self, samples: NDArray[np.float32], bad: NDArray[np.bool_] | None, index: int
-    ) -> NDArray[np.float32]:
-        """Condition; begin anew where a channel has its first finite sample.
+    ) -> list[NDArray[np.float32]]:
+        """Condition, and let the encoder hear it; begin anew where a channel has its first finite sample.
 
         Zeros stood in its place, and the step from there to an amplifier's offset would ring in the filters long after
         the last window that is an artifact.
         """
         if self._begun.all():
-            return self._conditioner.push(samples)
+            return [self._hear(samples, index)]
         finite = np.ones(samples.shape, np.bool_) if bad is None else ~bad
-        firsts = finite.argmax(axis=0)[finite.any(axis=0) & ~self._begun]
-        self._begun |= finite.any(axis=0)
+        some = finite.any(axis=0)
+        firsts = finite.argmax(axis=0)[some & ~self._begun]
+        self._begun |= some
         parts = []
         begin = 0
         for row in np.unique(firsts).tolist():
-            parts.append(self._conditioner.push(samples[begin:row]))
-            self._conditioner.restart(index + row)
+            parts.append(self._hear(samples[begin:row], index + begin))
+            if index + row != self._restarted:
+                self._begin(index + row)
             begin = row
-        return np.concatenate([*parts, self._conditioner.push(samples[begin:])])
+        return [*parts, self._hear(samples[begin:], index + begin)]
+
+    def _hear(self, samples: NDArray[np.float32], index: int) -> NDArray[np.float32]:
+        conditioned = self._conditioner.push(samples)
+        if len(conditioned):
+            self._listener.advance(conditioned, self._conditioner.outputs_before(index))
+        return conditioned
+
+    def _begin(self, index: int) -> None:
+        output = self._conditioner.outputs_before(index)
+        self._conditioner.restart(index)
+        self._listener.restart(output)
+        self._segments[-1].seam(output, f"a channel began at index {index}, and with it filters and encoder anew")
+
+    # --- markers and windows ------------------------------------------------------------------------------------------
 
     def _place(self, marker: Marker) -> None:
         """Give a marker to the segment on whose samples it falls: the newest that had begun half a sample after it."""
         half = (0.5 + TIE) / self._sfreq
         for at in range(len(self._segments) - 1, 0, -1):
-            begun = marker.stamp >= self._segments[at].first_stamp - half
-            if begun or marker.stamp > self._segments[at - 1].last_stamp + half:
+            begun = marker.stamp >= self._segments[at].times.first_stamp - half
+            if begun or marker.stamp > self._segments[at - 1].times.last_stamp + half:
                 self._segments[at].add(marker)
                 return
         self._segments[0].add(marker)
 
+    def _not_blanked(self, marker: Marker) -> None:
+        if any(blanker.takes(marker) for blanker in self._blankers):
+            self._incidents.append(
+                Incident(
+                    "not blanked",
+                    f"marker {marker.value!r} came after the watermark: the samples around it were not blanked",
+                    {"marker": marker.value, "stamp": marker.stamp},
+                )
+            )
+
     def _late(self, marker: Marker, flaw: Flaw = "skipped", reason: str = "late marker") -> Iterator[Due]:
         for segment in reversed(self._segments):
-            if marker.stamp >= segment.first_stamp or segment is self._segments[0]:
+            if marker.stamp >= segment.times.first_stamp or segment is self._segments[0]:
                 yield from segment.late(marker)
                 return
         for window in self._windows:
             if isinstance(window, Locked) and window.matches(marker.value):
-                yield Due(window, -1, -1, marker, None, math.nan, math.nan, flaw, reason)
+                yield Due(window, -1, -1, marker, None, math.nan, math.nan, math.nan, flaw=flaw, reason=reason)
 
     def _cut(self) -> Iterator[Due]:
         if not self._segments:
             return
         newest = self._segments[-1]
-        while self._markers and self._markers[0].stamp <= newest.last_stamp:
+        while self._markers and self._markers[0].stamp <= newest.times.last_stamp:
             self._place(heapq.heappop(self._markers))
         for segment in self._segments:
-            yield from segment.due(self._watermark)
+            for due in segment.due(self._watermark):
+                for gap, _ in self._gaps:
+                    gap.note(due.spec.name, due.segment, due.start, due.samples is not None)
+                yield due
+        if self._gaps:
+            self._close()
         # An old segment is let go when no marker can fall on it any more.
-        while len(self._segments) > 1 and not self._segments[0].waiting:
-            if self._watermark <= self._segments[0].last_stamp + 1 / self._sfreq:
+        while len(self._segments) > 1 and not self._segments[0].waiting():
+            if self._watermark <= self._segments[0].times.last_stamp + 1 / self._sfreq:
                 break
             del self._segments[0]
+
+    def _close(self) -> None:
+        """Tell which gaps are over: a sound window after it is out, and no other can still touch it."""
+        settled = min(self._watermark, self._segments[-1].times.last_stamp)
+        left = []
+        for gap, segment in self._gaps:
+            waiting = segment.waiting(gap.stop if segment.number == gap.segment else math.inf)
+            if gap.first is None or waiting or settled < gap.after + self._reach:
+                left.append((gap, segment))
+            else:
+                self._incidents.append(gap.over())
+        self._gaps = left
+
+
+def tools(
+    handling: Handling, channels: Sequence[Channel], sfreq: float
+) -> tuple[list[Blanker], Interpolator | None, NDArray[np.intp]]:
+    """What carries out a `Handling`: blankers, the interpolator, and the columns of channels known to be bad.
+
+    Parameters
+    ----------
+    handling : Handling
+    channels : sequence of Channel
+        Those that the conditioning chain takes.
+    sfreq : float
+        Raw rate in Hz.
+
+    Raises
+    ------
+    ConfigError, ContractError
+        It does not fit the channels: names what is at fault.
+    """
+    blankers = [Blanker(f"blank[{n}]", blank, channels, sfreq) for n, blank in enumerate(handling.blanks)]
+    interpolator = None
+    known_bad = np.zeros(0, np.intp)
+    if handling.interpolation is not None:
+        interpolator = Interpolator(handling.interpolation, channels)
+        known_bad = interpolator.columns
+    Watch(handling.limits, channels, known_bad)
+    return blankers, interpolator, known_bad

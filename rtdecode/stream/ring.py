@@ -59,6 +59,10 @@ class Ring:
         """Count `n` rows that never came. What a view of them shows is undefined."""
         self._next += n
 
+    def rewind(self, index: int) -> None:
+        """Take rows from `index` on back. Rows before them may be gone: `skip` or `write` as many at least."""
+        self._next = index
+
     def view(self, start: int, stop: int) -> NDArray[Any]:
         """Rows [start, stop) as a read-only, contiguous view; the next writes may change it.
 

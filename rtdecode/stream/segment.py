@@ -2,26 +2,21 @@
 
 import heapq
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtdecode.signal import Marker
+from rtdecode.stream.incidents import Gap, WindowRef
+from rtdecode.stream.quality import Quality, Watch
 from rtdecode.stream.ring import Ring
+from rtdecode.stream.rows import Rows
+from rtdecode.stream.times import Fault, Flaw, Times
 from rtdecode.stream.window import Locked, Sliding, WindowSpec, round_half_up
-
-#: Two samples are equally near a marker when their distances differ by less than this share of a period: a marker half
-#: way between two samples then falls on the earlier one, whatever the last bits of its stamp.
-TIE = 1e-3
-
-Flaw = Literal["gap", "skipped", "artifact"]
-
-#: What is wrong with a place, and why.
-Fault = tuple[Flaw, str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +39,10 @@ class Due:
         Stamp of its newest sample in seconds; NaN where that sample never came.
     arrived : float
         When that sample was in our hands (host time); NaN in a replay.
+    uncertainty : float
+        Half-width of the stamp's error in seconds.
+    quality : Quality or None
+        What is wrong with its samples, as far as that alone does not keep it from being decoded; of an artifact, why.
     flaw : {"gap", "skipped", "artifact"} or None
         Why it cannot be decoded.
     reason : str
@@ -57,6 +56,8 @@ class Due:
     samples: NDArray[np.float32] | None
     stamp: float
     arrived: float
+    uncertainty: float
+    quality: Quality | None = None
     flaw: Flaw | None = None
     reason: str = ""
 
@@ -69,6 +70,7 @@ class _Hole:
     stop: int
     flaw: Flaw
     reason: str
+    gap: Gap | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -104,6 +106,14 @@ class _SlidingCursor:
         self._n += 1
         self.start = round_half_up(self._n * self._step)
 
+    def coming(self, start: int, stop: int) -> int:
+        """How many of its windows that are not out yet begin in [start, stop)."""
+        return max(0, self._before(stop) - max(self._n, self._before(start)))
+
+    def _before(self, start: int) -> int:
+        """How many of its windows begin before `start`."""
+        return max(0, math.ceil((start - Fraction(1, 2)) / self._step))
+
 
 class Segment:
     """Samples of one segment, the windows cut from them, and the markers that fall on them.
@@ -120,8 +130,6 @@ class Segment:
         Conditioned rate over raw rate.
     conditioned_sfreq : float
         Conditioned rate in Hz.
-    channels : sequence of str
-        Names of the channels before conditioning, for the reasons given.
     n_conditioned : int
         Number of channels after conditioning.
     first_index : int
@@ -130,6 +138,8 @@ class Segment:
         Conditioned index that belongs to it.
     capacity : int
         Conditioned samples kept; must hold the longest window and how long a marker may come after its samples.
+    watch : Watch
+        Fresh; follows the raw samples.
     """
 
     def __init__(
@@ -140,31 +150,28 @@ class Segment:
         sfreq: float,
         ratio: Fraction,
         conditioned_sfreq: float,
-        channels: Sequence[str],
         n_conditioned: int,
         first_index: int,
         first_output: int,
         capacity: int,
+        watch: Watch,
     ) -> None:
         self.number = number
-        self.next_index = first_index
-        self.last_stamp = -math.inf
-        self.first_stamp = math.inf
+        self.times = Times(math.ceil(capacity / ratio) + 1, sfreq, first_index)
         self._windows = tuple(windows)
         self._lengths = tuple(window.n_samples(conditioned_sfreq) for window in windows)
-        self._sfreq = sfreq
+        self._half = 0.5 / sfreq
         self._ratio = ratio
         self._conditioned_sfreq = conditioned_sfreq
-        self._channels = tuple(channels)
         self._first_index = first_index
         self._first_output = first_output
-        self._ended: tuple[Flaw, str] | None = None
+        self._ended: tuple[Flaw, str, Gap | None] | None = None
         self._ring = Ring(capacity, n_conditioned, np.float32, first_output)
-        # Stamp and arrival of every raw sample, for markers and for the ledger.
-        self._times = Ring(math.ceil(capacity / ratio) + 1, 2, np.float64, first_index)
+        self._watch = watch
         self._holes: list[_Hole] = []
-        self._bad: list[tuple[int, NDArray[np.bool_]]] = []
+        self._seams: list[tuple[int, str]] = []
         self._pending: list[_Pending] = []
+        self._out: deque[tuple[int, WindowRef]] = deque()  # sound windows that were given, with where they stop
         self._sliding = [
             _SlidingCursor(window, order, length, conditioned_sfreq, first_output)
             for order, (window, length) in enumerate(zip(self._windows, self._lengths, strict=True))
@@ -173,56 +180,80 @@ class Segment:
 
     # --- samples ------------------------------------------------------------------------------------------------------
 
-    def append(
-        self,
-        stamps: NDArray[np.float64],
-        arrived: float,
-        conditioned: NDArray[np.float32],
-        bad: NDArray[np.bool_] | None,
-    ) -> None:
-        """Take consecutive samples.
+    @property
+    def next_index(self) -> int:
+        """Raw index of the sample that comes next."""
+        return self.times.next_index
+
+    def append(self, rows: Rows, conditioned: NDArray[np.float32], bad: NDArray[np.bool_] | None) -> None:
+        """Take consecutive samples, at least one.
 
         Parameters
         ----------
-        stamps : ndarray of float64, shape (n,)
-            Of the raw samples, seconds.
-        arrived : float
-            When they were in our hands.
+        rows : Rows
+            Raw.
         conditioned : ndarray of float32, shape (m, channels)
             What the chain made of them.
         bad : ndarray of bool, shape (n, raw channels), or None
             Which raw samples were not finite.
         """
-        if not len(stamps):
-            return
-        first = self.next_index
-        if math.isinf(self.first_stamp):
-            self.first_stamp = float(stamps[0])
-        times = np.empty((len(stamps), 2))
-        times[:, 0] = stamps
-        times[:, 1] = arrived
-        self._times.write(times)
+        self.times.append(rows.times)
         self._ring.write(conditioned)
-        self.next_index += len(stamps)
-        self.last_stamp = float(stamps[-1])
-        if bad is not None:
-            for row in np.flatnonzero(bad.any(axis=1)):
-                # The conditioned samples that this raw sample is the newest of; with a lower rate, the next one.
-                start = math.ceil((first + int(row)) * self._ratio)
-                stop = max(math.ceil((first + int(row) + 1) * self._ratio), start + 1)
-                self._bad += [(output, bad[row]) for output in range(start, stop)]
+        self._watch.push(rows, bad)
 
-    def skip(self, next_index: int, next_output: int, flaw: Flaw, reason: str) -> None:
-        """Note a hole: raw samples up to `next_index`, conditioned ones up to `next_output`, never came."""
+    def skip(self, next_index: int, next_output: int, flaw: Flaw, reason: str, gap: Gap | None = None) -> Counter[str]:
+        """Note a hole: raw samples up to `next_index`, conditioned ones up to `next_output`, never came.
+
+        Returns
+        -------
+        Counter of str
+            Sliding windows that it will have cost, by name; those that touch an earlier hole too are not counted.
+        """
         start = self._ring.next_index
         # A hole shorter than one conditioned period still parts the sample before it from the one after it.
-        self._holes.append(_Hole(start, max(next_output, start + 1), flaw, reason))
+        hole = _Hole(start, max(next_output, start + 1), flaw, reason, gap)
+        earlier = self._holes[-1].stop if self._holes else 0
+        cost: Counter[str] = Counter()
+        for cursor in self._sliding:
+            if n := cursor.coming(max(hole.start - cursor.length + 1, earlier), hole.stop):
+                cost[cursor.window.name] += n
+        self._holes.append(hole)
         self._ring.skip(next_output - start)
-        missing = next_index - self.next_index
-        filler = np.full((min(missing, self._times.capacity), 2), self.last_stamp)
-        self._times.skip(missing - len(filler))
-        self._times.write(filler)
-        self.next_index = next_index
+        self.times.skip(next_index)
+        self._watch.skip(next_index)
+        return cost
+
+    def rewind(self, index: int, outputs_before: Callable[[int], int], reason: str) -> list[WindowRef]:
+        """A hole was found late: raw samples from `index` on are not what they seemed. `skip` must follow.
+
+        Parameters
+        ----------
+        index : int
+            The first of them.
+        outputs_before : callable
+            Conditioned samples that the raw ones before an index determine.
+        reason : str
+            For windows of markers that were placed by them.
+
+        Returns
+        -------
+        list of WindowRef
+            Windows that were given as sound and hold such samples.
+        """
+        output = outputs_before(self.times.rewind(index))
+        self._ring.rewind(output)
+        wrong = [ref for stop, ref in self._out if stop > output]
+        self._out = deque(item for item in self._out if item[0] <= output)
+        misplaced = self.times.last_stamp + self._half
+        self._pending = [
+            replace(one, fault=one.fault or ("gap", reason)) if one.marker.stamp > misplaced else one
+            for one in self._pending
+        ]
+        return wrong
+
+    def seam(self, output: int, reason: str) -> None:
+        """Filters and encoder began anew at a conditioned sample; windows across it are artifacts."""
+        self._seams.append((output, reason))
 
     # --- markers ------------------------------------------------------------------------------------------------------
 
@@ -234,48 +265,13 @@ class Segment:
 
     def _locked(self, marker: Marker) -> list[tuple[int, int, Fault | None]]:
         """Order, start and fault (of the marker's place) of each window that hangs on this marker."""
-        index, fault = self._nearest(marker.stamp)
+        index, fault = self.times.nearest(marker.stamp)
         anchor = round_half_up(index * self._ratio)
         return [
             (order, anchor + window.offset(self._conditioned_sfreq), fault)
             for order, window in enumerate(self._windows)
             if isinstance(window, Locked) and window.matches(marker.value)
         ]
-
-    def _nearest(self, stamp: float) -> tuple[int, Fault | None]:
-        """Raw index of the sample nearest to a stamp, and what is wrong with it where none is near."""
-        if math.isinf(self.first_stamp):
-            return self._first_index, ("gap", "the marker's segment holds no samples")
-        half = 0.5 + TIE
-        if stamp < self.first_stamp:
-            ahead = (self.first_stamp - stamp) * self._sfreq
-            if ahead <= half:
-                return self._first_index, None
-            return self._first_index + _nearest_whole(-ahead), (
-                "gap",
-                "the marker lies before the segment's first sample",
-            )
-        if stamp > self.last_stamp:
-            after = (stamp - self.last_stamp) * self._sfreq
-            if after <= half:
-                return self.next_index - 1, None
-            return self.next_index - 1 + _nearest_whole(after), (
-                "gap",
-                "the marker lies after the segment's last sample",
-            )
-        oldest = self._times.oldest_index
-        stamps = self._times.view(oldest, self._times.next_index)[:, 0]
-        if stamp < stamps[0]:
-            before = (float(stamps[0]) - stamp) * self._sfreq
-            return oldest + _nearest_whole(-before), ("skipped", "its samples are no longer kept")
-        right = int(np.searchsorted(stamps, stamp, side="left"))
-        before = float(stamps[max(right - 1, 0)])
-        # Where samples are missing their stamps repeat the last one that came; the first of equals is that sample.
-        left = int(np.searchsorted(stamps, before, side="left"))
-        to_left, to_right = (stamp - before) * self._sfreq, (float(stamps[right]) - stamp) * self._sfreq
-        index = oldest + (right if right == left or to_right < to_left - TIE else left)
-        in_hole = right - left > 1 and min(to_left, to_right) > half
-        return index, ("gap", "the marker lies in a gap") if in_hole else None
 
     # --- windows ------------------------------------------------------------------------------------------------------
 
@@ -305,7 +301,7 @@ class Segment:
         self._forget()
         return [item[3] for item in found]
 
-    def end(self, flaw: Flaw, reason: str, *, cut_short: bool) -> list[Due]:
+    def end(self, flaw: Flaw, reason: str, *, cut_short: bool, gap: Gap | None = None) -> list[Due]:
         """Nothing follows in this segment.
 
         Parameters
@@ -315,24 +311,25 @@ class Segment:
         cut_short : bool
             Whether samples are missing after it, so that the sliding windows that had begun touch a gap; at the end
             of a recording they were never due.
+        gap : Gap, optional
+            What they are added to.
 
         Returns
         -------
         list of Due
             Those sliding windows. Marker-locked ones come from `due`, when the watermark passes their markers.
         """
-        self._ended = (flaw, reason)
+        self._ended = (flaw, reason, gap)
         left: list[Due] = []
         for cursor in self._sliding if cut_short else ():
             while cursor.start < self._ring.next_index:
-                left.append(self._flawed(cursor.window, cursor.start, None, flaw, reason))
+                left.append(self._flawed(cursor.window, cursor.start, None, flaw, reason, gap))
                 cursor.advance()
         return left
 
-    @property
-    def waiting(self) -> bool:
-        """Whether marker-locked windows are still open."""
-        return bool(self._pending)
+    def waiting(self, before: float = math.inf) -> bool:
+        """Whether marker-locked windows that begin before a conditioned sample are still open."""
+        return any(pending.start < before for pending in self._pending)
 
     def late(self, marker: Marker) -> list[Due]:
         """The windows of a marker that came after the watermark had passed it: one `skipped` each."""
@@ -344,7 +341,8 @@ class Segment:
     def _cut_pending(self, pending: _Pending) -> Due:
         window = self._windows[pending.order]
         if pending.fault is not None:
-            return self._flawed(window, pending.start, pending.marker, *pending.fault)
+            hole = self._touched(pending.start, pending.stop)
+            return self._flawed(window, pending.start, pending.marker, *pending.fault, hole.gap if hole else None)
         if self._ended is not None and pending.stop > self._ring.next_index:
             return self._flawed(window, pending.start, pending.marker, *self._ended)
         return self._cut(window, pending.start, self._lengths[pending.order], pending.marker)
@@ -354,46 +352,60 @@ class Segment:
         if start < self._first_output:
             before = (self._first_output - start) / self._conditioned_sfreq
             return self._flawed(window, start, marker, "gap", f"begins {before:.3f} s before the first sample")
-        for hole in self._holes:
-            if hole.start < stop and start < hole.stop:
-                return self._flawed(window, start, marker, hole.flaw, hole.reason)
+        if (hole := self._touched(start, stop)) is not None:
+            return self._flawed(window, start, marker, hole.flaw, hole.reason, hole.gap)
         if start < self._ring.oldest_index:
             return self._flawed(window, start, marker, "skipped", "its samples are no longer kept")
-        if (reason := self._artifact(start, stop)) is not None:
-            return self._flawed(window, start, marker, "artifact", reason)
-        stamp, arrived = self._time_of(stop - 1)
-        return Due(window, self.number, start, marker, self._ring.view(start, stop), stamp, arrived)
+        quality = self._watch.quality(*self._raw(start, stop))
+        if quality is not None and len(quality.bad) > self._watch.max_bad:
+            return replace(
+                self._flawed(window, start, marker, "artifact", self._watch.explain(quality)), quality=quality
+            )
+        for seam, reason in self._seams:
+            if start < seam < stop:
+                return replace(self._flawed(window, start, marker, "artifact", reason), quality=quality)
+        self._out.append((stop, WindowRef(window.name, self.number, start, marker)))
+        times = self._times_of(stop - 1)
+        return Due(window, self.number, start, marker, self._ring.view(start, stop), *times, quality=quality)
 
-    def _flawed(self, window: WindowSpec, start: int, marker: Marker | None, flaw: Flaw, reason: str) -> Due:
-        stamp, arrived = self._time_of(start + window.n_samples(self._conditioned_sfreq) - 1)
-        return Due(window, self.number, start, marker, None, stamp, arrived, flaw, reason)
+    def _touched(self, start: int, stop: int) -> _Hole | None:
+        """The first hole that a window touches."""
+        for hole in self._holes:
+            if hole.start < stop and start < hole.stop:
+                return hole
+        return None
 
-    def _artifact(self, start: int, stop: int) -> str | None:
-        rows = [mask for at, mask in self._bad if start <= at < stop]
-        if not rows:
-            return None
-        counts = np.sum(rows, axis=0)
-        names = [f"{self._channels[at]} ({counts[at]})" for at in np.flatnonzero(counts)]
-        return f"samples that are not finite: {', '.join(names)}"
+    def _flawed(
+        self, window: WindowSpec, start: int, marker: Marker | None, flaw: Flaw, reason: str, gap: Gap | None = None
+    ) -> Due:
+        if gap is not None:
+            gap.lost[window.name] += 1
+        times = self._times_of(start + window.n_samples(self._conditioned_sfreq) - 1)
+        return Due(window, self.number, start, marker, None, *times, flaw=flaw, reason=reason)
 
-    def _time_of(self, output: int) -> tuple[float, float]:
-        """Stamp and arrival of the raw sample that completed a conditioned one; NaN where it never came."""
-        index = math.floor(output / self._ratio)
-        if not self._times.oldest_index <= index < self._times.next_index:
-            return math.nan, math.nan
+    def _raw(self, start: int, stop: int) -> tuple[int, int]:
+        """The raw samples that conditioned ones [start, stop) follow, filters' memory apart."""
+        # A raw sample is the newest of conditioned ones; with a lower rate, it goes into the next one.
+        first = min(self._raw_index(start), self._raw_index(start - 1) + 1)
+        last = self._raw_index(stop - 1)
+        return max(first, self._first_index), min(last + 1, self.next_index)
+
+    def _raw_index(self, output: int) -> int:
+        """Raw index at which a conditioned sample stands, rounded down; in whole numbers, which is quick."""
+        return output * self._ratio.denominator // self._ratio.numerator
+
+    def _times_of(self, output: int) -> tuple[float, float, float]:
+        """Stamp, arrival and uncertainty of the raw sample that completed a conditioned one; NaN where none did."""
         if any(hole.start <= output < hole.stop for hole in self._holes):
-            return math.nan, math.nan
-        stamp, arrived = self._times.view(index, index + 1)[0]
-        return float(stamp), float(arrived)
+            return math.nan, math.nan, math.nan
+        return self.times.of(self._raw_index(output))
 
     def _forget(self) -> None:
         oldest = self._ring.oldest_index
         if self._holes and self._holes[0].stop <= oldest:
             self._holes = [hole for hole in self._holes if hole.stop > oldest]
-        if self._bad and self._bad[0][0] < oldest:
-            self._bad = [item for item in self._bad if item[0] >= oldest]
-
-
-def _nearest_whole(samples: float) -> int:
-    """Nearest whole number of samples; half way it is the earlier one, within `TIE`."""
-    return math.ceil(samples - 0.5 - TIE)
+        if self._seams and self._seams[0][0] <= oldest:
+            self._seams = [seam for seam in self._seams if seam[0] > oldest]
+        while self._out and self._out[0][0] <= oldest:
+            self._out.popleft()
+        self._watch.forget(self._raw(oldest, oldest + 1)[0])

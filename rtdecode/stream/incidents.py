@@ -1,0 +1,122 @@
+"""What happens to a stream, as a decoder tells it: holes and their cost, windows that turn out to be wrong."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rtdecode.signal import Marker
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRef:
+    """A window that was given before.
+
+    Parameters
+    ----------
+    window : str
+        Which of the pipeline's windows.
+    segment, start : int
+        Its id.
+    marker : Marker or None
+        The marker it hangs on.
+    """
+
+    window: str
+    segment: int
+    start: int
+    marker: Marker | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Something that subscribers should hear of beside the results.
+
+    Parameters
+    ----------
+    event : str
+        ``gap``, ``gap over``, ``reconnect``, ``filled``, ``invalidated``, ``not blanked``: the name of the published
+        event.
+    text : str
+        For people.
+    details : mapping
+        For programs.
+    windows : tuple of WindowRef
+        ``invalidated``: the windows concerned.
+    """
+
+    event: str
+    text: str
+    details: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+    windows: tuple[WindowRef, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class Gap:
+    """A hole, or the end of a segment, while its cost is being added up.
+
+    Parameters
+    ----------
+    segment : int
+        Segment in which decoding goes on.
+    index : int
+        Raw index of the first sample that is missing; of the new segment's first one where a segment ended.
+    missing : int or None
+        Samples that are missing; None where a segment ended.
+    before, after : float
+        Stamps of the last sample before it and of the first one after it, in seconds.
+    seconds : float
+        How long it was.
+    stop : int
+        First conditioned sample after it.
+    lost : Counter of str
+        Windows that it took, by name, so far.
+    first : WindowRef or None
+        The first sound window after it.
+    """
+
+    segment: int
+    index: int
+    missing: int | None
+    before: float
+    after: float
+    seconds: float
+    stop: int
+    lost: Counter[str] = field(default_factory=Counter)
+    first: WindowRef | None = None
+
+    def note(self, window: str, segment: int, start: int, sound: bool) -> None:
+        """A window is out: the first sound one after it shows that decoding goes on."""
+        if sound and self.first is None and (segment, start) >= (self.segment, self.stop):
+            self.first = WindowRef(window, segment, start)
+
+    def begin(self, event: str, text: str, expected: Mapping[str, int]) -> Incident:
+        """As it is told at once; `expected`: sliding windows that touch it, by name."""
+        cost = _cost(expected)
+        return Incident(event, f"{text}; {cost}" if expected else text, {**self._details(), **_by_name(expected)})
+
+    def over(self) -> Incident:
+        """As it is told when decoding goes on, or when the stream has ended without."""
+        text = f"a gap of {self.seconds:.3f} s is over" if self.first else "the stream ended before a gap was over"
+        details = {**self._details(), **_by_name(self.lost)}
+        if self.first is not None:
+            details |= {"first_window": self.first.window, "first_start": self.first.start}
+        return Incident("gap over", f"{text}; {_cost(self.lost)}", details)
+
+    def _details(self) -> dict[str, str | int | float | bool | None]:
+        return {
+            "segment": self.segment,
+            "index": self.index,
+            "n": self.missing,
+            "seconds": self.seconds,
+            "before": self.before,
+            "after": self.after,
+        }
+
+
+def _cost(lost: Mapping[str, int]) -> str:
+    names = ", ".join(f"{n} {name}" for name, n in sorted(lost.items()) if n)
+    return f"windows lost: {names or 'none'}"
+
+
+def _by_name(lost: Mapping[str, int]) -> dict[str, int]:
+    return {"windows": sum(lost.values()), **{f"windows.{name}": n for name, n in sorted(lost.items()) if n}}
