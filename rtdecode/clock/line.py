@@ -17,6 +17,8 @@ RATE_LIMIT = 0.06
 HUBER = 1.345
 #: Weight of a residual above the line where noise can only delay: expectile regression (Newey & Powell 1987).
 LATE_WEIGHT = 0.1
+#: Blocks over whose means the noise is judged.
+LENGTHS = (1, 4, 16)
 #: Noise below this is that of the arithmetic, in seconds.
 _FLOOR_S = 1e-9
 
@@ -51,11 +53,9 @@ class Line:
     s2: float = 0.0
     t0: float = 0.0
     t1: float = 0.0
-    #: Weight and sum of the squared means of blocks (times their length), and the sum of products of neighbours.
-    blocks: float = 0.0
-    square: float = 0.0
-    product: float = 0.0
-    last: float = 0.0
+    #: For each of `LENGTHS`: weight and sum of the squared means of so many blocks (times the square root of how many
+    #: samples they are of), and number and sum of the blocks of a mean that is not complete yet.
+    scatter: tuple[tuple[float, float, int, float], ...] = ((0.0, 0.0, 0, 0.0),) * len(LENGTHS)
     #: Size of an ordinary residual in seconds; set by who measures the jitter.
     spread: float = math.inf
 
@@ -63,33 +63,26 @@ class Line:
         """Time of a sample, in seconds."""
         return self.phase + self.period * (index - self.origin)
 
-    @property
-    def noise(self) -> float:
-        """Standard deviation of one sample as far as means are concerned, in seconds.
+    def noise(self, ignorance: float) -> float:
+        """Standard deviation of one sample as far as means of many are concerned, in seconds.
 
-        Means of blocks of samples stray more than their number suggests where neighbours stray together (bursts). With
-        V the mean square of ``sqrt(m) * block mean`` and r the correlation of neighbouring blocks, a mean of n samples
-        has the variance ``V (1 + r) / (1 - r) / n`` (an autoregressive process of order 1). One period of ignorance is
-        mixed in as one block, and wears off.
+        Means stray more than their number suggests where neighbours stray together (bursts). So means over several
+        lengths are looked at, and the worst counts (batch means; Alexopoulos & Seila 1998, *Output Data Analysis*).
+
+        Parameters
+        ----------
+        ignorance : float
+            Seconds; what one block is taken to stray by before it is seen. It wears off.
         """
-        return self._deviation(self.period * self.period)
-
-    @property
-    def measured_noise(self) -> float:
-        """The same without the period of ignorance."""
-        return self._deviation(0.0)
-
-    def _deviation(self, ignorance: float) -> float:
-        value = (self.square + ignorance) / (self.blocks + 1.0)
-        together = min(max(self.product / self.square, 0.0), 0.98) if self.square > 0 and self.blocks > 5 else 0.0
-        return float((value * (1 + together) / (1 - together)) ** 0.5) + _FLOOR_S
+        extra = ignorance * ignorance
+        return math.sqrt(max((square + extra) / (weight + 1.0) for weight, square, _, _ in self.scatter)) + _FLOOR_S
 
     def uncertainty(self, index: float) -> float:
-        """Two standard deviations of the fitted time of a sample, in seconds."""
+        """Two standard deviations of the fitted time of a sample, in seconds; at first, a period is unknown."""
+        noise = self.noise(self.period)
         if self.s0 <= 0:
-            return 2 * self.noise
+            return 2 * noise
         x = index - self.origin
-        noise = self.noise
         prior = self._prior(noise)
         determinant = self.s0 * (self.s2 + prior) - self.s1 * self.s1
         variance = (self.s2 + prior - 2 * x * self.s1 + x * x * self.s0) / max(determinant, 1e-300)
@@ -137,7 +130,7 @@ class Line:
         return np.where(residual > 0, LATE_WEIGHT * weight, weight) if self.one_sided else weight
 
     def _solve(self) -> None:
-        prior = self._prior(self.measured_noise)
+        prior = self._prior(self.noise(0.0))
         short = self.nominal - self.period
         determinant = self.s0 * (self.s2 + prior) - self.s1 * self.s1
         if determinant <= 0:
@@ -153,7 +146,11 @@ class Line:
         self.t0 -= self.s0 * shift + self.s1 * turn
 
     def _scatter(self, mean: float, fade: float) -> None:
-        self.square = fade * self.square + mean * mean
-        self.product = fade * self.product + mean * self.last
-        self.blocks = fade * self.blocks + 1.0
-        self.last = mean
+        scatter = []
+        for length, (weight, square, n, total) in zip(LENGTHS, self.scatter, strict=True):
+            n, total = n + 1, total + mean
+            whole = n == length
+            square = fade * square + (total * total / length if whole else 0.0)
+            weight = fade * weight + whole
+            scatter.append((weight, square, 0 if whole else n, 0.0 if whole else total))
+        self.scatter = tuple(scatter)

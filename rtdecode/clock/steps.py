@@ -13,7 +13,7 @@ ERRORS = 6.0
 #: The step must be so much of a period: half would be as near to none.
 LEAST = 0.7
 #: The step must be so much of the jitter: clocks that wander with it are no holes.
-OF_JITTER = 0.25
+OF_JITTER = 0.5
 #: A step has left nothing but noise and this part of the deviation when it is taken off; a change of rate leaves more.
 _LEFT = 0.15
 #: Twice the log likelihood by which the place of a step may miss the likeliest one (probability of 1 in 1000).
@@ -30,13 +30,33 @@ class Block:
         Index of the first one.
     times : ndarray of float64, shape (n,)
         Stamps as they came, in seconds.
+    total : float
+        Their sum.
     before : Line
         The line without them.
     """
 
     first: int
     times: NDArray[np.float64]
+    total: float
     before: Line
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+def first_behind(residuals: NDArray[np.float64], step: float, noise: float) -> int:
+    """The first of these samples that may lie behind a step that the next sample shows.
+
+    Parameters
+    ----------
+    residuals : ndarray of float64, shape (n,)
+        Of the samples before that one, against the line before the step, in seconds.
+    step, noise : float
+        Size of the step and standard deviation of one residual, in seconds.
+    """
+    gain = np.append(np.cumsum((2 * residuals * step - step * step)[::-1])[::-1], 0.0)
+    return int(np.flatnonzero(gain >= gain.max() - _DOUBT * noise * noise)[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +78,7 @@ class Step:
     low: int
 
 
-def find_step(blocks: Sequence[Block], jitter: float) -> Step | None:
+def find_step(blocks: Sequence[Block], jitter: float, lasting: int) -> Step | None:
     """The largest lasting step within these blocks, if there is one (a generalized likelihood ratio test).
 
     The line before the first block is drawn on; a step of size d before block b is likelier than none by
@@ -71,24 +91,29 @@ def find_step(blocks: Sequence[Block], jitter: float) -> Step | None:
         Consecutive, the newest last.
     jitter : float
         Seconds.
+    lasting : int
+        So many samples at least must lie behind it.
     """
     base = blocks[0].before
-    count = np.array([len(b.times) for b in blocks], np.float64)
+    noise = base.noise(base.period)
+    count = np.array([len(b) for b in blocks], np.float64)
     first = np.array([b.first for b in blocks], np.float64)
     middle = first - base.origin + (count - 1) / 2
-    mean = np.array([b.times.sum() for b in blocks]) / count - (base.phase + base.period * middle)
+    mean = np.array([b.total for b in blocks]) / count - (base.phase + base.period * middle)
     total = np.cumsum((count * mean)[::-1])[::-1]
     behind = np.cumsum(count[::-1])[::-1]
     step = total / behind
     # How well the line itself is known there counts too.
-    error = np.sqrt(base.noise**2 / behind + (base.uncertainty(blocks[-1].first + count[-1]) / 2) ** 2)
+    error = np.sqrt(noise**2 / behind + (base.uncertainty(blocks[-1].first + count[-1]) / 2) ** 2)
     least = np.maximum(np.maximum(LEAST * base.period, OF_JITTER * jitter), ERRORS * error)
-    likely = np.where(np.abs(step) > least, total * step, 0.0)  # twice the log of the ratio, times the variance
+    likely = np.where(
+        (np.abs(step) > least) & (behind >= lasting), total * step, 0.0
+    )  # twice the log of the ratio, times the variance
     at = int(np.argmax(likely))
     if likely[at] <= 0:
         return None
     size = float(step[at])
-    variance = base.noise**2
+    variance = noise**2
     left = mean - np.where(np.arange(len(blocks)) >= at, size, 0.0)
     if float(count @ (left * left)) > _LEFT * float(count @ (mean * mean)) + 4 * len(blocks) * variance:
         return None

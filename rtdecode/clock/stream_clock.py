@@ -28,7 +28,7 @@ from rtdecode.clock.holes import APART_S, JITTERS, PERIODS
 from rtdecode.clock.jitter import Jitter
 from rtdecode.clock.line import Line
 from rtdecode.clock.offset import ClockOffset
-from rtdecode.clock.steps import ERRORS, Block, Step, find_step
+from rtdecode.clock.steps import ERRORS, LEAST, OF_JITTER, Block, Step, find_step, first_behind
 from rtdecode.errors import StampError
 from rtdecode.signal import even_stamps
 
@@ -42,6 +42,10 @@ EXACT = 0.05
 BLOCK_S = 0.02
 #: A lasting step of the phase is looked for in this many seconds, and settled within them.
 LOOK_BACK_S = 2.0
+#: Blocks between two looks for a lasting step.
+LOOK_EVERY = 5
+#: A lasting step lasts so many times the jitter: a stall of a sender that stamps on arrival is made up for by then.
+LASTING = 20.0
 #: A step backwards by more than this is a clock that was set, at once.
 BACKWARDS_S = 0.5
 #: Stamps stay increasing: never closer than this part of a period.
@@ -118,6 +122,7 @@ class StreamClock:
         self._offset = offset if offset is not None else self._offset
         self._offset_steps = self._offset.steps
         self._jitter = Jitter(1.0 / self._nominal)
+        self._looked = 0  # blocks looked at
         self._learned = 0  # samples taken in since the sender is known
         self._exact = True  # no stamp so far strayed from the line
         self._number: int | None = None  # the sender's own, of the next sample
@@ -131,9 +136,11 @@ class StreamClock:
         self._since = 0  # samples taken in since the segment or the last hole: blocks are short at first
         self._total = 0  # samples in the fit
         self._blocks: list[Block] = []
+        self._behind = 0  # samples in them
         self._waiting: list[NDArray[np.float64]] = []  # stamps of the block that is not full yet
         self._n_waiting = 0
         self._unsettled: int | None = None  # index behind a hole whose length is not sure yet
+        self._held = 0  # samples that this hole was held to have swallowed
         self._newest = -math.inf  # host stamp given last
         self._missing = 0
         self._invalidates: int | None = None
@@ -247,7 +254,7 @@ class StreamClock:
         if self._unsettled is None or self._next == self._unsettled:
             return 0.0
         assert self._line is not None
-        times = sum(float(b.times.sum()) for b in self._blocks) + sum(float(part.sum()) for part in self._waiting)
+        times = sum(b.total for b in self._blocks) + sum(float(part.sum()) for part in self._waiting)
         n = self._next - self._unsettled
         return times / n - self._line.at(self._unsettled + (n - 1) / 2)
 
@@ -264,13 +271,24 @@ class StreamClock:
         if off > APART_S:
             self._next_segment("nothing came for more than an hour")
             return
+        lost = self._first_lost(off)
         self._flush()
         # No more than are missing for sure: what is found later can be added, and nothing can be taken away.
         doubt = max(0.0, 1.2 * self._jitter.value - self.period / 2)
         missing = max(1, round((off - doubt) / self.period))
-        self._jump(missing, None)
+        self._jump(missing, lost)
         self._unsettled = self._next
+        self._held = missing
         self._why = f"about {off:.3f} s are missing"
+
+    def _first_lost(self, step: float) -> int:
+        """Index from which on samples may lie behind a step that the next sample shows, by which jitter hid it."""
+        assert self._line is not None
+        line = self._line
+        times = np.concatenate([*(b.times for b in self._blocks[-3:]), *self._waiting, np.empty(0)])
+        first = self._next - len(times)
+        residuals = times - (line.phase + line.period * np.arange(first - line.origin, self._next - line.origin))
+        return first + first_behind(residuals, step, max(line.noise(0.0), self._jitter.value / 2))
 
     def _collect(self, part: NDArray[np.float64]) -> None:
         if self._line is None:
@@ -283,7 +301,7 @@ class StreamClock:
         """Make a block of what waits."""
         assert self._line is not None
         times = np.concatenate(self._waiting)
-        block = Block(self._next - len(times), times, copy.copy(self._line))
+        block = Block(self._next - len(times), times, float(times.sum()), copy.copy(self._line))
         self._waiting.clear()
         self._n_waiting = 0
         self._since += len(times)
@@ -296,10 +314,10 @@ class StreamClock:
         assert self._line is not None
         line = self._line
         line.spread = max(self._jitter.value, EXACT * line.period) if self._learned >= 8 else math.inf
-        index = np.arange(block.first, block.first + len(block.times))
+        index = np.arange(block.first, block.first + len(block))
         line.add(index, block.times)
         self._jitter.add(block.times - (line.phase + line.period * (index - line.origin)))
-        self._total += len(block.times)
+        self._total += len(block)
 
     def _flush(self) -> None:
         """Before a hole: take in what waits, settle what is not settled, and begin to look for steps anew."""
@@ -312,7 +330,7 @@ class StreamClock:
                 block.times -= round(self._lag() / self.period) * self.period
                 self._fit(block)
             self._unsettled = None
-        self._blocks = []
+        self._blocks, self._behind = [], 0
         self._since = 0
 
     def _close_block(self, pieces: list[Piece], begin: int, at: int) -> int:
@@ -321,46 +339,83 @@ class StreamClock:
         if self._unsettled is not None:
             return self._settle(pieces, begin, at)
         self._fit(block)
-        behind = sum(len(b.times) for b in self._blocks)
-        while self._blocks and behind > min(self._look_back, self._total / 2):
-            behind -= len(self._blocks.pop(0).times)
-        if self._learned < self._warm_up / 4 or len(self._blocks) < 2:
+        self._behind += len(block)
+        while self._blocks and self._behind > min(self._look_back, self._total / 2):
+            self._behind -= len(self._blocks.pop(0))
+        self._looked += 1
+        if self._looked % LOOK_EVERY or self._learned < self._warm_up / 4 or len(self._blocks) < 2:
             return begin
-        step = find_step(self._blocks, self._jitter.value)
+        step = find_step(self._blocks, self._jitter.value, self._lasting())
         return begin if step is None else self._late_step(step, pieces, begin, at)
 
     def _settle(self, pieces: list[Piece], begin: int, at: int) -> int:
         """Behind a hole: say how many samples it swallowed, once their stamps tell."""
         assert self._line is not None
         assert self._unsettled is not None
-        period, lag = self.period, self._lag()
-        n = self._next - self._unsettled
-        error = self._line.measured_noise / n**0.5
-        if 6 * error > period and n < self._look_back:
+        period, n = self.period, self._next - self._unsettled
+        half = self._newer_half()
+        lag = sum(b.total for b in half) / sum(map(len, half)) - self._mean_time(half)
+        error = self._line.noise(0.0) / sum(map(len, half)) ** 0.5
+        back = -lag > max(ERRORS * error, LEAST * period)  # too many were held to be missing; no longer to wait for
+        if n < self._look_back and (n < self._lasting() or (6 * error > period and not back)):
             return begin
         behind, lost, self._unsettled = self._blocks, self._unsettled, None
         more = round(lag / period)
         if more < 0:
-            return self._set_clock(behind, lag, pieces, begin, at)
+            return self._unmake_hole(behind, lag, pieces, begin, at)
         if more:
             self._jump(more, lost)
-        self._blocks = []
+        self._blocks, self._behind = [], 0
         self._rephase(lag - more * period, error)
         for block in behind:
             block.first += more
             self._fit(block)
         return begin
 
+    def _newer_half(self) -> list[Block]:
+        """The newer half of the blocks since the hole: what a stall held back has come in before."""
+        return self._blocks[len(self._blocks) // 2 :]
+
+    def _mean_time(self, blocks: list[Block]) -> float:
+        """Mean time of these samples by the line."""
+        assert self._line is not None
+        middle = (blocks[0].first + blocks[-1].first + len(blocks[-1]) - 1) / 2
+        return self._line.at(middle)
+
+    def _lasting(self) -> int:
+        """Samples that must lie behind a step that lasts."""
+        return math.ceil(LASTING * self._jitter.value / self.period)
+
+    def _unmake_hole(self, behind: list[Block], lag: float, pieces: list[Piece], begin: int, at: int) -> int:
+        """Fewer samples were missing than was held, or none: another segment, since no index goes back."""
+        assert self._line is not None
+        line, missing = self._line, self._held + round(lag / self.period)
+        if missing < 0:  # not a hole at all
+            return self._set_clock(behind, lag, pieces, begin, at)
+        pending = at - begin
+        # The line before the hole still holds; behind it, samples are counted from the first that is not given yet.
+        line.origin -= self._next - pending - (self._held - missing)
+        first = pending - sum(map(len, behind))
+        self._next_segment("samples came late, and fewer were missing than it seemed")
+        self._next, self._line = pending, line
+        for block in behind:
+            block.first = first
+            first += len(block)
+            self._fit(block)
+        return begin
+
     def _rephase(self, rest: float, error: float) -> None:
         """A step that is no whole number of periods: the sender keeps its rate, and not its phase."""
         assert self._line is not None
-        if abs(rest) > max(ERRORS * error, EXACT * self.period, self._line.uncertainty(self._next)):
+        if abs(rest) > max(
+            ERRORS * error, EXACT * self.period, OF_JITTER * self.jitter, self._line.uncertainty(self._next)
+        ):
             self._line.phase += rest
 
     def _late_step(self, step: Step, pieces: list[Piece], begin: int, at: int) -> int:
         """A lasting step was there, unseen, for some time."""
         assert self._line is not None
-        blocks, self._blocks = self._blocks, []
+        blocks, self._blocks, self._behind = self._blocks, [], 0
         ahead, behind = blocks[: step.block], blocks[step.block :]
         more = round(step.size / self.period)
         self._line = blocks[0].before
@@ -374,9 +429,7 @@ class StreamClock:
             begin += whole
         self._jump(more, step.low)
         self._why = f"{more} samples were missing, found late"
-        self._rephase(
-            step.size - more * self.period, self._line.measured_noise / sum(len(b.times) for b in behind) ** 0.5
-        )
+        self._rephase(step.size - more * self.period, self._line.noise(0.0) / sum(len(b) for b in behind) ** 0.5)
         for block in behind:
             block.first += more
             self._fit(block)
@@ -384,7 +437,7 @@ class StreamClock:
 
     def _set_clock(self, behind: list[Block], step: float, pieces: list[Piece], begin: int, at: int) -> int:
         """A lasting step that no hole explains: another segment, which begins with what is not given yet."""
-        n = sum(len(b.times) for b in behind)
+        n = sum(len(b) for b in behind)
         whole = at - begin - n
         if whole > 0:
             self._emit(pieces, begin, begin + whole)
@@ -395,7 +448,7 @@ class StreamClock:
         self._line = Line(float(behind[0].times[0]), self._nominal, self._nominal, first)
         for block in behind:
             block.first = first
-            first += len(block.times)
+            first += len(block)
             self._fit(block)
         return begin
 
