@@ -1,12 +1,17 @@
 """An LSL sender in a process of its own, that does as it is told: a line of JSON in, a line out.
 
-Run as ``python lsl_outlet.py SPEC`` (JSON); `Outlet` is the other end, in the test.
+Run as ``python lsl_outlet.py SPEC`` (JSON); `Outlet` is the other end, in the test. With ``"pace": "keep"`` it sends by
+itself, in real time, stamped by when each sample was due, and after a pause all that was due meanwhile; with
+``"pace": "drop"`` it has lost that.
 """
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,8 +67,15 @@ class Outlet:
         self.spec |= changes
         self.process = self._start()
 
+    def pause(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
     def quit(self) -> None:
         if self.process.poll() is None:
+            self.resume()
             assert self.process.stdin is not None
             self.process.stdin.close()
         self._reap()
@@ -84,6 +96,24 @@ class Outlet:
         self.quit()
 
 
+def send_by_itself(outlet: Any, spec: dict[str, Any], n_channels: int) -> None:
+    """Chunks of 20 ms, for ever."""
+    import pylsl
+
+    period, n, sent = 1 / spec["sfreq"], round(spec["sfreq"] / 50), 0
+    began = pylsl.local_clock()
+    while True:
+        due = began + (sent + n) * period
+        time.sleep(max(0.0, due - pylsl.local_clock()))
+        if spec["pace"] == "drop" and pylsl.local_clock() > due + 0.5:
+            sent = round((pylsl.local_clock() - began) / period)
+            continue
+        index = np.arange(sent, sent + n)
+        values = np.repeat(index[:, None] % 1000, n_channels, axis=1)
+        outlet.push_chunk(values.astype(np.float32), (began + index * period).tolist())
+        sent += n
+
+
 def main() -> None:
     import pylsl
 
@@ -102,6 +132,8 @@ def main() -> None:
     if "markers" in spec:
         form = spec.get("marker_format", "string")
         marker_outlet = pylsl.StreamOutlet(pylsl.StreamInfo(spec["markers"], "Markers", 1, 0, form, spec["markers"]))
+    if "pace" in spec:
+        threading.Thread(target=send_by_itself, args=(outlet, spec, len(channels)), daemon=True).start()
     sys.stdout.write("up\n")
     sys.stdout.flush()
     for line in sys.stdin:
