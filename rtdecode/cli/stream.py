@@ -1,4 +1,4 @@
-"""``rtdecode stream``: serve a recording over LSL, as if it were being recorded now."""
+"""``rtdecode stream``: serve a recording over LSL or as a FieldTrip buffer, as if it were being recorded now."""
 
 import math
 from collections import Counter
@@ -14,6 +14,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from rtdecode.errors import ConfigError
 from rtdecode.sources.declare import Declare
+from rtdecode.sources.fieldtrip_sender import FieldTripSender
+from rtdecode.sources.pacing import PacedSender
 from rtdecode.sources.recording import RecordingSource
 from rtdecode.sources.sender import LslSender, require_consumers
 from rtdecode.sources.trigger import TriggerRule
@@ -42,8 +44,12 @@ def stream(
         list[str] | None, typer.Option(help="Trigger channel whose codes become markers (may repeat).")
     ] = None,
     data: Annotated[str | None, typer.Option(help="XDF: name or type of the data stream.")] = None,
+    fieldtrip: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Serve a FieldTrip buffer at this address of this machine, not LSL."),
+    ] = None,
 ) -> None:
-    """Serve a recording over LSL at its own rate, with its markers as a marker stream.
+    """Serve a recording over LSL at its own rate, with its markers as a marker stream; or as a FieldTrip buffer.
 
     It begins once its consumers are there, and ends with the recording.
 
@@ -69,9 +75,16 @@ def stream(
 
     source = opened()
     _describe(console, source, served, marker_name, speed)
-    with LslSender(
-        source.info, served, marker_name=marker_name, chunk_s=chunk_ms * 1e-3, stream_type=stream_type
-    ) as sender:
+    sender: LslSender | FieldTripSender
+    if fieldtrip is not None:
+        host, port = _address(fieldtrip)
+        sender = FieldTripSender(source.info, host, port, events=not no_markers, chunk_s=chunk_ms * 1e-3)
+        console.print(f"FieldTrip buffer at {sender.host}:{sender.port}", markup=False)
+    else:
+        sender = LslSender(
+            source.info, served, marker_name=marker_name, chunk_s=chunk_ms * 1e-3, stream_type=stream_type
+        )
+    with sender:
         try:
             if wait:
                 console.print(
@@ -84,6 +97,13 @@ def stream(
             console.print(f"stopped after {sender.samples_sent} samples and {sender.markers_sent} markers")
             raise typer.Exit(0 if loop else 130) from None
     console.print(f"served {sender.samples_sent} samples and {sender.markers_sent} markers")
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ConfigError(f"--fieldtrip is {text!r}; expected HOST:PORT, e.g. 127.0.0.1:1972")
+    return host.strip("[]"), int(port)
 
 
 def _describe(console: Console, source: RecordingSource, served: str, marker_name: str | None, speed: float) -> None:
@@ -111,7 +131,7 @@ def _describe(console: Console, source: RecordingSource, served: str, marker_nam
 
 def _serve(
     console: Console,
-    sender: LslSender,
+    sender: PacedSender,
     source: RecordingSource,
     reopen: Callable[[], RecordingSource],
     speed: float,

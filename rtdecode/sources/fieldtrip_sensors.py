@@ -16,6 +16,10 @@ from rtdecode.sources.fieldtrip_fif import big_endian
 from rtdecode.sources.fieldtrip_wire import ChunkType, DataType, Header
 
 
+#: Key of the chunk of keys and values under which `rtdecode stream` says the units, for which the protocol has no place.
+UNITS_KEY = "rtdecode.units"
+
+
 def describe_header(header: Header, declare: Declare, source: str, sensors: Path | None = None) -> Described:
     """The channels in SI, and the factors that take samples there.
 
@@ -48,8 +52,8 @@ def _from_chunks(header: Header, names: list[str], source: str) -> list[RawChann
     fif = header.chunk(ChunkType.NEUROMAG_HEADER)
     if fif is not None:
         return _matched(_read_fif_bytes(fif, source), names, header, "its FIF header", source)
-    types = _flags(header, source)
-    return [RawChannel(name, type_) for name, type_ in zip(names, types, strict=True)]
+    types, units = _flags(header, source), _units(header)
+    return [RawChannel(name, type_, unit) for name, type_, unit in zip(names, types, units, strict=True)]
 
 
 def _names(header: Header, source: str) -> list[str]:
@@ -79,6 +83,14 @@ def _flags(header: Header, source: str) -> list[str]:
             f"{len(kinds) - 1} kinds); correct the sender"
         )
     return [kinds[flag] for flag in flags]
+
+
+def _units(header: Header) -> list[str]:
+    """Only `rtdecode stream` says them, in the chunk of keys and values: one for each channel, joined by commas."""
+    texts = (header.chunk(ChunkType.ASCII_KEYVAL) or b"").decode("utf-8", "replace").split("\0")
+    pairs = dict(zip(texts[::2], texts[1::2], strict=False))
+    units = pairs.get(UNITS_KEY, "").split(",")
+    return units if len(units) == header.n_channels else [""] * header.n_channels
 
 
 def _resolutions(header: Header, source: str) -> list[float] | None:

@@ -30,6 +30,7 @@ class FieldTripServer:
 
     A request that cannot be fulfilled (`unmet`) or read (`refused`) is counted, and answered with the error of its
     kind. Where even its prefix is wrong there is no telling where the next request begins: the connection ends.
+    `waits` counts the requests to wait for more, by which those who follow the samples show.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ class FieldTripServer:
     def __init__(self, host: str = "127.0.0.1", port: int = 0, *, n_samples: int = 600_000) -> None:
         self.store = Store(n_samples)
         self.refused: Counter[str] = Counter()
-        self.unmet = 0
+        self.unmet = self.waits = 0
         self._clients: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -136,6 +137,8 @@ class FieldTripServer:
                 return wire.message(Command.GET_OK, wire.encode_events(events, order), order)
             case Command.WAIT_DAT:
                 n_samples, n_events, milliseconds = wire.decode_wait(body, order)
+                with self._lock:
+                    self.waits += 1
                 counts = store.wait(n_samples, n_events, min(milliseconds * 1e-3, WAIT_S))
                 return wire.message(Command.WAIT_OK, wire.encode_counts(*counts, order), order)
             case Command.PUT_HDR:

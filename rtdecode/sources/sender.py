@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from rtdecode import hostclock
 from rtdecode.errors import StreamNotFoundError
@@ -91,7 +91,11 @@ class LslSender(PacedSender):
         self._data = self._markers = None
 
 
-def require_consumers(sender: LslSender, timeout: float) -> None:
+class _Awaits(Protocol):
+    def wait_for_consumers(self, timeout: float) -> bool: ...
+
+
+def require_consumers(sender: _Awaits, timeout: float) -> None:
     """As `LslSender.wait_for_consumers`, but an error where nobody came."""
     if not sender.wait_for_consumers(timeout):
         raise StreamNotFoundError(
