@@ -1,0 +1,453 @@
+"""Live samples and markers over ZeroMQ in the minimal format (docs/zmq-source.md)."""
+
+import builtins
+import math
+from collections import deque
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtdecode import hostclock
+from rtdecode.errors import SourceError, StreamNotFoundError
+from rtdecode.signal import Batch, Chunk, Marker, Notice, Offset, Origin, Raw, SourceState, StreamInfo
+from rtdecode.sources import zmq_format as format_
+from rtdecode.sources.change import Change, ChangedError, Declared, changes
+from rtdecode.sources.declare import Declare, Described, RawChannel, describe
+from rtdecode.sources.trigger import TriggerRule, Triggers
+from rtdecode.sources.units import to_si
+from rtdecode.sources.zmq_clock import SenderClock
+from rtdecode.sources.zmq_format import MalformedError, Mark, Message, Samples
+from rtdecode.sources.zmq_link import Back, Broken, Frames, Link, Lost
+
+__all__ = ["ZmqSource"]
+
+#: Seconds between two notices of what was refused: whoever floods the socket does not flood the log.
+_REFUSED_EVERY_S = 1.0
+#: Markers that wait for their samples; senders and runs that are remembered.
+_WAITING, _REMEMBERED = 10_000, 64
+#: Which of the `origins` samples and markers are.
+_SAMPLES, _MARKERS = 0, 1
+
+
+class ZmqSource:
+    """One stream of the minimal format.
+
+    Holes are what the sender's own count says, to the sample. A sender that was started again begins another segment.
+    What is malformed, of a sender that was replaced, or of another shape than the stream had, is refused and counted.
+
+    Parameters
+    ----------
+    endpoint : str
+        Checked (`rtdecode.wire.endpoint`).
+    bind : bool
+        Listen there, instead of connecting to it.
+    pattern : {"sub", "pull"}
+        ``sub`` for senders with a PUB socket, ``pull`` for PUSH.
+    topic : str
+        Prefix of the topics that are taken; of ``sub`` alone.
+    stream : str, optional
+        Name of the stream; the first one that comes where absent.
+    declare : Declare
+        What the stream leaves undeclared.
+    triggers : sequence of TriggerRule
+        How trigger channels become markers.
+    timeout_s : float
+        Seconds to wait for the first samples, and for the sender after a loss.
+    lateness_s : float
+        How late a marker may arrive after its stamp. The watermark stays that far behind.
+    end_when_lost : bool
+        End at the first loss.
+    clock : str
+        Name of this host's clock: stamps of a sender that names the same are taken as they are.
+
+    Attributes
+    ----------
+    refused : int
+        Messages, and connections, that were not taken.
+    ignored : int
+        Messages of other streams.
+
+    Raises
+    ------
+    StreamNotFoundError
+        At `open`: no samples within `timeout_s`.
+    SourceError
+        At `open`: the endpoint cannot be used, or the stream cannot be decoded.
+    ChangedError
+        At `read`: the stream was something else for `timeout_s`.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        bind: bool = False,
+        pattern: Literal["sub", "pull"] = "sub",
+        topic: str = "",
+        stream: str | None = None,
+        declare: Declare | None = None,
+        triggers: Sequence[TriggerRule] = (),
+        timeout_s: float = 10.0,
+        lateness_s: float = 0.5,
+        end_when_lost: bool = False,
+        clock: str = "",
+    ) -> None:
+        self._address = endpoint
+        self._bind = bind
+        self._pattern = pattern
+        self._topic = topic
+        self._stream = stream
+        self._declare = declare or Declare()
+        self._rules = tuple(triggers)
+        self._timeout_s = timeout_s
+        self._lateness_s = lateness_s
+        self._end_when_lost = end_when_lost
+        self._clock_name = clock
+        self.refused = self.ignored = 0
+        self._told = 0  # of `refused`
+        self._told_at = -math.inf
+        self._why = ""
+        self._link: Link | None = None
+        self._info: StreamInfo | None = None
+        self._run: str | int | None = None
+        self._past: deque[str | int] = deque(maxlen=_REMEMBERED)
+        self._unlike: deque[tuple[Any, ...]] = deque(maxlen=_REMEMBERED)  # that were refused: told once
+        self._others: set[str] = set()
+        self._next = 0
+        self._waiting: list[Mark] = []
+        self._ready: list[Marker] = []
+        self._raw: list[Raw] = []
+        self._notices: list[Notice] = []
+        self._offsets: list[Offset] = []
+        self._lost_at: float | None = None
+        self._changed: tuple[float, ChangedError] | None = None
+        self._watermark = -math.inf
+        self._first: Frames | None = None
+        self._ended = self._closed = False
+
+    # --- open ---------------------------------------------------------------------------------------------------------
+
+    def open(self) -> StreamInfo:
+        """Wait for the first samples, and say what the stream is."""
+        self._link = Link(
+            self._address,
+            bind=self._bind,
+            pattern=self._pattern,
+            topics=(self._topic,),
+            max_bytes=format_.MAX_FRAME_BYTES,
+            max_frames=format_.MAX_FRAMES,
+        )
+        try:
+            header, self._first = self._first_samples(self._link)
+            self._stream = header.stream
+            self._described = _described(header, self._declare)
+            self._info = StreamInfo(
+                self._described.channels,
+                header.sfreq,
+                f"zmq:{header.stream}",
+                header.stream,
+                self._described.declared_by_user,
+            )
+            self._triggers = Triggers(self._rules, self._info)
+        except SourceError:
+            self.close()
+            raise
+        self._declared, self._header = _declared(header, self._described), header
+        self._clock = SenderClock(header.sfreq)
+        return self._info
+
+    def _first_samples(self, link: Link) -> tuple[Samples, Frames]:
+        """The first message that holds samples of the stream; markers before them fall on nothing."""
+        deadline = hostclock.now() + self._timeout_s
+        while (left := deadline - hostclock.now()) > 0 and not self._closed:
+            item = link.next(left)
+            if isinstance(item, Broken):
+                self._refuse("a connection that did not speak ZeroMQ's protocol")
+            message = self._read(item) if isinstance(item, Frames) else None
+            if message is not None and isinstance(message.header, Samples):
+                assert isinstance(item, Frames)
+                return message.header, item
+        where = f"{'to' if self._bind else 'at'} {link.endpoint}"
+        named = f" of the stream {self._stream!r}" if self._stream else ""
+        seen = f"; messages of {', '.join(map(repr, sorted(self._others)))} came" if self._others else ""
+        refused = f"; {self.refused} messages were refused, the last: {self._why}" if self.refused else ""
+        raise StreamNotFoundError(
+            f"no samples{named} came {where} within {self._timeout_s:g} s{seen}{refused}; start the sender, and check "
+            "endpoint, bind, pattern and stream of [source]"
+        )
+
+    @property
+    def endpoint(self) -> str:
+        """Where it listens, or whom it is connected to, once open."""
+        assert self._link is not None
+        return self._link.endpoint
+
+    @property
+    def info(self) -> StreamInfo:
+        """What `open` gave."""
+        self._check_open()
+        assert self._info is not None
+        return self._info
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """The samples, and the markers."""
+        self._check_open()
+        header = self._header
+        types = [one.type for one in self.info.channels]
+        samples = Origin(
+            name=header.stream,
+            type="MEG" if {"mag", "grad"} & set(types) else "EEG",
+            source_id=header.stream,
+            sfreq=header.sfreq,
+            format=format_.DTYPES[header.dtype],
+            n_channels=len(header.channels),
+            scales=tuple(float(scale) for scale in self._described.scales),
+        )
+        return samples, Origin(name=f"{header.stream}-markers", type="Markers", source_id=f"{header.stream}-markers")
+
+    # --- read ---------------------------------------------------------------------------------------------------------
+
+    def read(self, timeout: float) -> Batch | None:
+        """The next samples and markers, as soon as one is there."""
+        if self._ended or self._is_closed():
+            return None
+        self._check_open()
+        assert self._link is not None
+        deadline = hostclock.now() + timeout
+        while True:
+            item = self._first or self._link.next(max(0.0, deadline - hostclock.now()))
+            self._first = None
+            if self._is_closed():
+                return None
+            chunk: Chunk | None = None
+            match item:
+                case Frames():
+                    chunk = self._take(item)
+                case Lost():
+                    self._lose()
+                case Back():
+                    self._return("the connection is there again")
+                case Broken():
+                    self._refuse("a connection that did not speak ZeroMQ's protocol")
+            self._give_up()
+            if self._is_over():
+                return self._batch(None, math.inf)
+            if chunk is not None or self._ready or self._notices or item is None or hostclock.now() >= deadline:
+                return self._batch(chunk, self._link.empty_at - self._lateness_s)
+
+    def _batch(self, chunk: Chunk | None, complete: float) -> Batch:
+        markers, self._ready = self._ready, []
+        raw, self._raw = self._raw, []
+        notices, self._notices = self._notices, []
+        offsets, self._offsets = self._offsets, []
+        if chunk is not None:
+            markers += self._triggers.feed(chunk)
+        if complete < math.inf:
+            complete = min(complete, self._triggers.watermark)
+            if self._waiting:  # they fall behind the newest sample
+                complete = min(complete, self._clock.newest)
+        self._watermark = max(self._watermark, complete)
+        return Batch(chunk, markers, self._watermark, raw, offsets, notices)
+
+    def _take(self, item: Frames) -> Chunk | None:
+        """One message: the samples that it gives; markers and all else are put where the next batch takes them."""
+        message = self._read(item)
+        if message is None:
+            return None
+        header = message.header
+        if header.run in self._past:
+            self._refuse(f"run {header.run!r} of {header.stream!r}, which another sender has replaced")
+            return None
+        if isinstance(header, Samples):
+            assert message.values is not None
+            return self._samples(header, message.values, item.arrived)
+        if header.run != self._run:
+            self._refuse(f"a {header.__struct_config__.tag} of run {header.run!r}, of which no samples came")
+            return None
+        if isinstance(header, Mark):
+            self._mark(header)
+        else:
+            self._ended = True
+        return None
+
+    def _read(self, item: Frames) -> Message | None:
+        try:
+            if item.excess:
+                raise MalformedError(f"a message has more than {format_.MAX_FRAMES} frames")
+            message = format_.read_message(item.frames)
+        except MalformedError as error:
+            self._refuse(str(error))
+            return None
+        if self._stream is not None and message.header.stream != self._stream:
+            self._ignore(message.header.stream)
+            return None
+        return message
+
+    def _samples(self, header: Samples, values: NDArray[np.generic], arrived: float) -> Chunk | None:
+        again = header.run != self._run or (header.index == 0 and self._next > 0)
+        if not again and header.index < self._next:
+            self._refuse(f"samples from {header.index} on came again, or too late; expected {self._next}")
+            return None
+        if header.declared != self._header.declared and not self._same(header):
+            return None
+        if again:
+            self._restart(header)
+        if self._changed is not None:
+            self._changed = None
+            self._notices.append(Notice("state", "the sender is what it was again", SourceState.STREAMING))
+        n = len(values)
+        placed = self._clock.place(header.index, n, header.stamp, arrived)
+        self._next = header.index + n
+        first = self._clock.sender_time(header.index, header.stamp)
+        self._raw.append(Raw(_SAMPLES, values, first + np.arange(n) / header.sfreq))
+        if (note := self._clock.note(arrived)) is not None:
+            self._offsets += [note, Offset(_MARKERS, note.time, note.value, note.uncertainty)]
+        self._place_waiting()
+        samples = to_si(values, self._described.scales)
+        return Chunk(samples, placed.stamps, placed.first_index, placed.segment, arrived, placed.uncertainty)
+
+    def _restart(self, header: Samples) -> None:
+        if self._run is not None:
+            if header.run != self._run:
+                self._past.append(self._run)
+            for mark in self._waiting:
+                self._refuse(f"the marker {mark.value!r}, whose sample {mark.index} never came")
+            self._waiting.clear()
+        self._clock.restart(shared=self._shares_clock(header))
+        self._run = header.run
+
+    def _shares_clock(self, header: Samples) -> bool:
+        return header.stamp is not None and bool(header.clock) and header.clock == self._clock_name
+
+    def _same(self, header: Samples) -> bool:
+        """Whether another header means the same stream; what is different is told, and the message refused."""
+        try:
+            found = changes(self._declared, _declared(header, _described(header, self._declare)))
+        except SourceError as error:
+            found = [Change("description", str(error), "one that can be decoded")]
+        if not found:
+            self._header = header
+            return True
+        self._refuse(f"samples of another shape: {found[0]}", tell=(header.run, header.declared) in self._unlike)
+        if (header.run, header.declared) not in self._unlike:
+            self._unlike.append((header.run, header.declared))
+            changed = ChangedError(f"the ZMQ stream {header.stream!r}", found)
+            self._notices.append(Notice("state", str(changed), SourceState.CHANGED, changed.details))
+            self._changed = (hostclock.now() if self._changed is None else self._changed[0]), changed
+        return False
+
+    # --- markers ------------------------------------------------------------------------------------------------------
+
+    def _mark(self, mark: Mark) -> None:
+        if not self._place(mark):
+            if len(self._waiting) >= _WAITING:
+                self._refuse(f"the marker {mark.value!r}: {_WAITING} wait for their samples already")
+                return
+            self._waiting.append(mark)
+
+    def _place_waiting(self) -> None:
+        if self._waiting:
+            self._waiting = [mark for mark in self._waiting if not self._place(mark)]
+
+    def _place(self, mark: Mark) -> bool:
+        """Give a marker its host time; False where that is not known yet."""
+        try:
+            if mark.index is not None:
+                stamp = self._clock.at_index(mark.index)
+            else:
+                assert mark.stamp is not None
+                stamp = self._clock.at_stamp(mark.stamp)
+        except LookupError:
+            self._refuse(f"the marker {mark.value!r}: its sample {mark.index} came too long ago")
+            return True
+        if stamp is None:
+            return False
+        own = mark.stamp if mark.stamp is not None else self._clock.own_time(stamp)
+        self._ready.append(Marker(stamp, mark.value, f"{mark.stream}-markers"))
+        self._raw.append(Raw(_MARKERS, (mark.value,), np.array([own])))
+        return True
+
+    # --- trouble ------------------------------------------------------------------------------------------------------
+
+    def _refuse(self, why: str, *, tell: bool = True) -> None:
+        self.refused += 1
+        self._why = why
+        now = hostclock.now()
+        if tell and now - self._told_at >= _REFUSED_EVERY_S:
+            n, self._told, self._told_at = self.refused - self._told, self.refused, now
+            text = why if n == 1 else f"{n} messages; the last: {why}"
+            self._notices.append(Notice("refused", f"refused {text}", details={"n": n, "total": self.refused}))
+
+    def _ignore(self, stream: str) -> None:
+        self.ignored += 1
+        if stream not in self._others and len(self._others) < _REMEMBERED:
+            self._others.add(stream)
+            if self._info is not None:
+                text = f"messages of the stream {stream!r} come as well, and are ignored"
+                self._notices.append(Notice("other stream", text, details={"stream": stream}))
+
+    def _lose(self) -> None:
+        self._lost_at = hostclock.now()
+        if self._end_when_lost:
+            self._ended = True
+        text = f"nobody is at the other end of {self.endpoint}"
+        self._notices.append(Notice("state", text, SourceState.RECOVERING))
+
+    def _return(self, text: str) -> None:
+        if self._lost_at is not None:
+            self._lost_at = None
+            self._notices.append(Notice("state", text, SourceState.STREAMING))
+
+    def _give_up(self) -> None:
+        """End where the sender has been gone for long; raise where it has been something else for long."""
+        now = hostclock.now()
+        if self._lost_at is not None and now - self._lost_at > self._timeout_s:
+            self._ended = True
+        elif self._changed is not None and now - self._changed[0] > self._timeout_s:
+            self._ended = True
+            raise self._changed[1]
+
+    # --- close --------------------------------------------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if self._info is None:
+            raise SourceError("the ZMQ source is not open; call open() first, or use `with`")
+
+    def _is_closed(self) -> bool:  # by another thread, meanwhile
+        return self._closed
+
+    def _is_over(self) -> bool:  # by what was just read
+        return self._ended
+
+    def close(self) -> None:
+        """Let go of the socket. Safe to call twice, and from another thread than `read`."""
+        self._closed = True
+        if self._link is not None:
+            self._link.close()
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: builtins.type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _described(header: Samples, declare: Declare) -> Described:
+    n = len(header.channels)
+    units = header.units or (header.unit,) * n
+    types = header.types or (header.type,) * n
+    raw = [RawChannel(*one) for one in zip(header.channels, types, units, strict=True)]
+    return describe(raw, declare, f"ZMQ stream {header.stream!r}", "eeg")
+
+
+def _declared(header: Samples, described: Described) -> Declared:
+    units = header.units or (header.unit,) * len(header.channels)
+    scales = [float(scale) for scale in described.scales]
+    return Declared(header.sfreq, described.channels, units, scales, header.dtype)
