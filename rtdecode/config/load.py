@@ -86,7 +86,12 @@ def _resolved(config: Config, path: Path) -> Config:
 
 def _resolved_pipeline(pipeline: PipelineConfig, folder: Path) -> PipelineConfig:
     return pipeline.model_copy(
-        update={"bundle": folder / pipeline.bundle, "publish": _absolute(pipeline.publish, folder)}
+        update={
+            "bundle": folder / pipeline.bundle,
+            "variant": None if pipeline.variant is None else folder / pipeline.variant,
+            "publish": _absolute(pipeline.publish, folder),
+            "interpolation": None if pipeline.interpolation is None else folder / pipeline.interpolation,
+        }
     )
 
 

@@ -1,10 +1,21 @@
 """The sections of the file, and what each key may hold."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, PositiveFloat, PrivateAttr, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PositiveFloat,
+    PrivateAttr,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from rtdecode.config.problems import suggest
 from rtdecode.errors import ConfigError
@@ -316,6 +327,59 @@ WindowConfig = Annotated[
 ]
 
 
+class GapsConfig(_Section):
+    """What is done about missing samples. By default nothing: windows that touch a hole are ``gap``."""
+
+    fill_ms: NonNegative = 0.0
+    """Holes of up to so many milliseconds are filled, and the windows that hold such samples decoded and flagged."""
+    method: Literal["hold", "linear", "zero"] = "linear"
+    """With the last sample, with a straight line to the next one, or with zeros."""
+
+
+class BlankConfig(_Section):
+    """Samples around markers that are replaced before the filters see them: a stimulation artefact, say."""
+
+    markers: tuple[str, ...] = Field(min_length=1)
+    """Patterns of marker values, with shell wildcards."""
+    tmin: Finite
+    """Seconds from the marker; negative is before it. Samples wait for markers that long."""
+    tmax: Finite
+    """Seconds from the marker."""
+    method: Literal["hold", "linear", "zero"] = "linear"
+    """With the last sample before, with a straight line to the next one after, or with zeros."""
+    channels: tuple[str, ...] = ()
+    """Which of the bundle's channels; all where absent."""
+
+    @model_validator(mode="after")
+    def _forward(self) -> "BlankConfig":
+        if not self.tmax > self.tmin:
+            raise ValueError(f"tmax is {self.tmax:g} s; expected more than tmin, {self.tmin:g} s")
+        return self
+
+
+class QualityConfig(_Section):
+    """When a channel is bad within a window. Found on the samples before conditioning, and published."""
+
+    flat: float | dict[str, float] | None = None
+    """Flat below this peak-to-peak value, in V (or T, T/m); by channel type: ``{ mag = 1e-14, grad = 1e-12 }``."""
+    clip: int | None = Field(default=None, ge=2, le=100_000)
+    """Clipped where so many samples in a row stand at the window's highest or lowest value."""
+    range: float | dict[str, float] | None = None
+    """Out of range beyond this absolute value; as for `flat`."""
+    max_bad: int = Field(default=0, ge=0)
+    """Windows with more bad channels than this are ``artifact``. Samples that are NaN or infinite make a channel bad,
+    whatever else is looked for."""
+
+    @field_validator("flat", "range", mode="before")
+    @classmethod
+    def _limits(cls, value: Any) -> Any:
+        for one in value.values() if isinstance(value, Mapping) else [value]:
+            number = isinstance(one, int | float) and not isinstance(one, bool)
+            if one is not None and not (number and 0 < one < math.inf):
+                raise ValueError(f"is {value!r}; expected a value above 0 in SI units, or one for each channel type")
+        return value
+
+
 class PipelineConfig(_Section):
     """One bundle, decoding the source in a process of its own."""
 
@@ -333,14 +397,50 @@ class PipelineConfig(_Section):
     """``strict``: the stream's data channels are the contract's, in its order; ``by-name``: they are picked by name."""
     windows: tuple[WindowConfig, ...] = ()
     """Windows in place of the bundle's own."""
+    gaps: GapsConfig = GapsConfig()
+    """What is done about missing samples."""
+    blank: tuple[BlankConfig, ...] = ()
+    """Samples around markers that are replaced."""
+    quality: QualityConfig = QualityConfig()
+    """When a channel is bad within a window."""
+    bad: tuple[str, ...] = ()
+    """Channels of the bundle that are known to be bad, and are made of good ones by `interpolation`."""
+    interpolation: Path | None = None
+    """File (``.npy``, float64, channels x channels of the bundle's contract): the row of a bad channel holds weights on
+    good channels, the row of a good one is that of the identity. Relative to the configuration's folder."""
     budget_ms: Positive | None = None
     """Allowed time from the arrival of a window's last sample to its publication."""
-    on_late: Literal["mark", "keep"] = "mark"
-    """A window out of budget: ``mark`` publishes it as ``late``; ``keep`` leaves its status and only reports it."""
+    on_late: Literal["mark", "keep", "skip", "variant"] = "mark"
+    """A window that is predicted to miss its budget: ``mark`` and ``keep`` decode it all the same; ``skip`` does not;
+    ``variant`` has it decoded by `variant`, or skips it where that would be late too. One that was out of budget is
+    published as ``late``; with ``keep`` its status stays, and its ledger reports it."""
+    variant: Path | None = None
+    """A bundle with a cheaper encoder for the same windows, for ``on_late = "variant"``: of the same contract,
+    conditioning, length of windows and kinds of heads. Folder or zip; relative to the configuration's folder."""
+    queue: int = Field(default=32, ge=1, le=10_000)
+    """With a budget: windows that may wait to be decoded. When more do, the oldest are skipped."""
+    quantile: float = Field(default=0.9, gt=0, le=1, allow_inf_nan=False)
+    """With a budget: a stage is predicted to take this quantile of what it took lately."""
     warmup: int = Field(default=3, ge=0, le=10_000)
     """Windows encoded before READY, beyond the golden ones."""
     hwm: int = Field(default=1000, ge=1)
     """Messages that wait for a slow subscriber before it loses some."""
+
+    @model_validator(mode="after")
+    def _whole_budget(self) -> "PipelineConfig":
+        if self.on_late in ("skip", "variant") and self.budget_ms is None:
+            raise ValueError(f"on_late is {self.on_late!r} without a budget; expected budget_ms")
+        if (self.on_late == "variant") != (self.variant is not None):
+            there = "no variant" if self.variant is None else f"a variant, and on_late is {self.on_late!r}"
+            raise ValueError(f"has {there}; expected both on_late = 'variant' and variant = 'BUNDLE', or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _bad_and_matrix(self) -> "PipelineConfig":
+        if bool(self.bad) != (self.interpolation is not None):
+            has, lacks = ("bad", "interpolation") if self.bad else ("interpolation", "bad")
+            raise ValueError(f"has {has} without {lacks}; expected both: bad channels, and the matrix that makes them")
+        return self
 
     @model_validator(mode="after")
     def _own_names(self) -> "PipelineConfig":

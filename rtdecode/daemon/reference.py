@@ -60,6 +60,9 @@ _TABLES = (
     ("[bus]", "BusConfig"),
     ("[recording]", "RecorderConfig"),
     ("[pipelines.NAME]", "PipelineConfig"),
+    ("[pipelines.NAME.gaps]", "GapsConfig"),
+    ("[[pipelines.NAME.blank]]", "BlankConfig"),
+    ("[pipelines.NAME.quality]", "QualityConfig"),
     ("[[pipelines.NAME.windows]], sliding", "SlidingWindow"),
     ("[[pipelines.NAME.windows]], locked to markers", "LockedWindow"),
 )

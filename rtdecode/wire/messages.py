@@ -12,6 +12,7 @@ import msgspec
 # What heads give travels as it is, and is part of the wire format.
 from rtdecode.heads.outputs import Label as Label
 from rtdecode.heads.outputs import Retrieval as Retrieval
+from rtdecode.stream.quality import Quality as Quality
 
 VERSION = 1
 
@@ -34,6 +35,15 @@ class WireMarker(msgspec.Struct, frozen=True, kw_only=True):
     stream: str = ""
 
 
+class WireWindow(msgspec.Struct, frozen=True, kw_only=True):
+    """A window that was published before: its name, segment and start, and its marker where it hangs on one."""
+
+    window: str
+    segment: int
+    start: int
+    marker: WireMarker | None = None
+
+
 class WireChannel(msgspec.Struct, frozen=True, kw_only=True):
     """A channel of a described stream; units are SI."""
 
@@ -48,6 +58,8 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
 
     stamp: float | None = None
     """Stamp of the window's newest sample; null where that sample never came."""
+    uncertainty: float | None = None
+    """Half-width of that stamp's error, as far as the clock knows it."""
     arrived: float | None = None
     """That sample was in *acquire*'s hands."""
     received: float | None = None
@@ -95,6 +107,10 @@ class Window(_Message, frozen=True, kw_only=True, tag="window"):
     marker: WireMarker | None = None
     retrieval: Retrieval | None = None
     label: Label | None = None
+    quality: Quality | None = None
+    """What is wrong with its samples: bad channels, and how many samples were filled or blanked; null where nothing."""
+    variant: bool = False
+    """Made by the pipeline's cheaper variant; `bundle` is then the variant's."""
     ledger: Ledger
 
 
@@ -102,10 +118,15 @@ class Event(_Message, frozen=True, kw_only=True, tag="event"):
     """Something happened: gap, reconnect, swap, joined, lost, end... Topic: ``PIPELINE.event`` or ``acquire.event``."""
 
     origin: str
+    """Who says so: a pipeline, or ``acquire``."""
+    pipeline: str = ""
+    """Whose topic it goes out on, where that is not its origin's: a pipeline passes on what *acquire* says."""
     event: str
     text: str
     stamp: float
     details: dict[str, str | int | float | bool | None] = {}
+    windows: tuple[WireWindow, ...] = ()
+    """``invalidated``: windows that are out and should not be."""
 
 
 class Description(_Message, frozen=True, kw_only=True, tag="description"):
@@ -116,10 +137,14 @@ class Description(_Message, frozen=True, kw_only=True, tag="description"):
     sfreq: float
     channels: tuple[WireChannel, ...]
     declared_by_user: tuple[str, ...] = ()
+    interpolated: tuple[str, ...] = ()
+    """Bad channels that are made of good ones."""
     conditioned_sfreq: float
     group_delay: float
     """Delay of the conditioning chain in seconds."""
     bundle: str
+    variant: str = ""
+    """Id of the cheaper variant; empty where there is none."""
     engine: dict[str, str | int | tuple[int, ...]]
     items: tuple[str, ...] = ()
     """Names of the gallery or of the classes."""
@@ -140,6 +165,17 @@ class Health(_Message, frozen=True, kw_only=True, tag="health"):
     dropped: int
     """Messages that at least one slow subscriber did not get."""
     uptime_s: float
+    pending: int = 0
+    """Windows that are due and wait; not in `due` until their turn has come."""
+    missed: int = 0
+    """Windows that were decoded and out of budget."""
+    variants: int = 0
+    """Windows that the cheaper variant made."""
+    p50_ms: dict[str, float] = {}
+    """What the stages took lately: median in milliseconds. ``queue``: from due to its turn; ``encode``, ``variant``:
+    window steps, encoder and heads; ``publish``: from there to the socket."""
+    p99_ms: dict[str, float] = {}
+    """The same, 99th percentile."""
 
 
 class Samples(_Message, frozen=True, kw_only=True, tag="samples"):
@@ -159,7 +195,7 @@ class Samples(_Message, frozen=True, kw_only=True, tag="samples"):
     uncertainty: float = 0.0
     """Half-width of the stamps' error in seconds, as far as the clock knows it."""
     invalidates: int | None = None
-    """A hole was found late: samples from this index on, given earlier, lie behind it and were stamped as if it were not
+    """A hole was found late: samples from this index on, given earlier, lie behind it and were stamped as if it was not
     there. The jump of `first_index` is that hole's length."""
 
 

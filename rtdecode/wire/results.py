@@ -7,7 +7,9 @@ from numpy.typing import NDArray
 
 from rtdecode.decoder import Decoder, Result, Status
 from rtdecode.heads.outputs import Label, Retrieval
-from rtdecode.wire.messages import Ledger, Window, WireMarker
+from rtdecode.signal import Marker
+from rtdecode.stream.incidents import WindowRef
+from rtdecode.wire.messages import Ledger, Window, WireMarker, WireWindow
 
 
 class ResultWriter:
@@ -23,13 +25,18 @@ class ResultWriter:
         Whose heads say what kind of message it is: the first one's kind.
     budget_ms : float, optional
         Allowed time from arrival to publication.
+    variant_id : str
+        Id of the variant's bundle.
     """
 
-    def __init__(self, pipeline: str, bundle_id: str, decoder: Decoder, budget_ms: float | None = None) -> None:
+    def __init__(
+        self, pipeline: str, bundle_id: str, decoder: Decoder, budget_ms: float | None = None, variant_id: str = ""
+    ) -> None:
         self.pipeline = pipeline
         self.kind = decoder.heads[0].kind
         self.topic = f"{pipeline}.{self.kind}"
         self._bundle = bundle_id[:12]
+        self._variant = variant_id[:12]
         self._budget_ms = budget_ms
 
     def write(
@@ -56,8 +63,9 @@ class ResultWriter:
         """
         timing = result.timing
         met = None
-        if self._budget_ms is not None and published is not None and math.isfinite(timing.arrived):
-            met = (published - timing.arrived) * 1e3 <= self._budget_ms
+        decided = self._budget_ms is not None and result.status is not Status.SKIPPED
+        if decided and published is not None and math.isfinite(timing.arrived):
+            met = (published - timing.arrived) * 1e3 <= (self._budget_ms or 0)
         status, reason = result.status, result.reason
         if status is Status.OK and met is False:
             status, reason = Status.LATE, f"published {(published or 0) - timing.arrived:.3f} s after its last sample"
@@ -73,7 +81,7 @@ class ResultWriter:
             seq=0,
             kind=self.kind,
             pipeline=self.pipeline,
-            bundle=self._bundle,
+            bundle=self._variant if result.variant else self._bundle,
             window=result.window,
             segment=result.segment,
             start=result.start,
@@ -81,11 +89,14 @@ class ResultWriter:
             sfreq=result.sfreq,
             status=status.value,
             reason=reason,
-            marker=None if marker is None else WireMarker(stamp=marker.stamp, value=marker.value, stream=marker.stream),
+            marker=None if marker is None else wire_marker(marker),
             retrieval=retrieval,
             label=label,
+            quality=result.quality,
+            variant=result.variant,
             ledger=Ledger(
                 stamp=_known(timing.stamp),
+                uncertainty=_known(timing.uncertainty),
                 arrived=_known(timing.arrived),
                 received=received,
                 due=_known(timing.due),
@@ -96,6 +107,22 @@ class ResultWriter:
             ),
         )
         return message, arrays
+
+
+def wire_window(window: WindowRef) -> WireWindow:
+    """A window that was given before, as an event names it."""
+    marker = window.marker
+    return WireWindow(
+        window=window.window,
+        segment=window.segment,
+        start=window.start,
+        marker=None if marker is None else wire_marker(marker),
+    )
+
+
+def wire_marker(marker: Marker) -> WireMarker:
+    """A marker as messages hold it."""
+    return WireMarker(stamp=marker.stamp, value=marker.value, stream=marker.stream)
 
 
 def _known(seconds: float) -> float | None:
