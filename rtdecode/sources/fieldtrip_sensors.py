@@ -15,8 +15,7 @@ from rtdecode.sources.declare import Declare, Described, RawChannel, describe
 from rtdecode.sources.fieldtrip_fif import big_endian
 from rtdecode.sources.fieldtrip_wire import ChunkType, DataType, Header
 
-
-#: Key of the chunk of keys and values under which `rtdecode stream` says the units, for which the protocol has no place.
+#: Key (of the chunk of keys and values) of the units, as `rtdecode stream` says them; the protocol has none.
 UNITS_KEY = "rtdecode.units"
 
 
