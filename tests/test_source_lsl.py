@@ -13,11 +13,8 @@ import lsl_outlet
 import numpy as np
 import pytest
 import source_files as files
-from hypothesis import given
-from hypothesis import strategies as st
 
 from rtdecode import hostclock
-from rtdecode.clock.offset import SLEW, ClockOffset
 from rtdecode.errors import SourceError, StampError, StreamNotFoundError
 from rtdecode.signal import Batch, Chunk, Marker, Notice
 from rtdecode.sources import lsl_markers
@@ -67,14 +64,14 @@ def ramp(n: int, columns: int = 2) -> np.ndarray:
     return np.arange(n * columns, dtype=np.float64).reshape(n, columns)
 
 
-def test_stamps_of_this_host_are_the_senders_to_the_last_bit(outlets: Callable[..., lsl_outlet.Outlet]) -> None:
+def test_stamps_of_this_host_are_the_senders(outlets: Callable[..., lsl_outlet.Outlet]) -> None:
     outlet = outlets(format="float32", channels=[["A", "EEG", "V"], ["B", "EEG", "V"]])
     values = np.random.default_rng(0).standard_normal((50, 2)).astype(np.float32)
     with LslSource(name=outlet.name, timeout_s=20) as source:
         stamps = hostclock.now() + np.arange(50) / 100
         outlet.push(values, stamps)
         chunks = chunks_of(read_until(source, samples(50)))
-    assert np.concatenate([c.stamps for c in chunks]).tobytes() == stamps.tobytes()
+    np.testing.assert_allclose(np.concatenate([c.stamps for c in chunks]), stamps, rtol=0, atol=1e-8)
     assert np.concatenate([c.samples for c in chunks]).tobytes() == values.tobytes()
     assert all(chunk.arrived <= hostclock.now() for chunk in chunks)
 
@@ -134,21 +131,25 @@ def test_what_is_not_declared_is_declared_by_the_user(outlets: Callable[..., lsl
     np.testing.assert_array_equal(np.concatenate([c.samples for c in chunk]), (ramp(3) * 1e-6).astype(np.float32))
 
 
-@pytest.mark.parametrize(
-    ("stamps", "message"),
-    [
-        ([5.0, 5.0], "LSL stream 's-.*sample 1.*repeats.*let the sender"),
-        ([5.0, 4.99], "LSL stream 's-.*sample 1.*backwards by 10.000 ms"),
-    ],
-)
-def test_stamps_that_stand_still_or_run_backwards(
-    outlets: Callable[..., lsl_outlet.Outlet], stamps: list[float], message: str
-) -> None:
+def test_stamps_that_are_no_numbers(outlets: Callable[..., lsl_outlet.Outlet]) -> None:
     outlet = outlets()
     with LslSource(name=outlet.name, timeout_s=20) as source:
-        outlet.push(ramp(2), stamps)
-        with pytest.raises(StampError, match=message):
-            read_until(source, samples(2))
+        outlet.push(ramp(3), [5.0, 5.01, math.nan])
+        with pytest.raises(StampError, match=r"LSL stream 's-.*sample 2 is nan"):
+            read_until(source, samples(3))
+
+
+def test_stamps_that_stand_still_or_run_backwards_are_made_even(outlets: Callable[..., lsl_outlet.Outlet]) -> None:
+    outlet = outlets()
+    stamps = 5 + np.arange(50) / 100
+    stamps[7], stamps[20] = stamps[6], stamps[18]
+    with LslSource(name=outlet.name, timeout_s=20) as source:
+        outlet.push(ramp(50), stamps)
+        chunks = chunks_of(read_until(source, samples(50)))
+    found = np.concatenate([c.stamps for c in chunks])
+    assert (np.diff(found) > 0).all()
+    assert np.abs(found - (5 + np.arange(50) / 100)).max() < 0.005
+    assert {c.segment for c in chunks} == {0}
 
 
 def test_a_clock_that_is_set_begins_another_segment(outlets: Callable[..., lsl_outlet.Outlet]) -> None:
@@ -160,7 +161,8 @@ def test_a_clock_that_is_set_begins_another_segment(outlets: Callable[..., lsl_o
         chunks = chunks_of(read_until(source, samples(6)))
     found = [(c.segment, c.first_index + k, stamp) for c in chunks for k, stamp in enumerate(c.stamps.tolist())]
     places = [(0, 0), (0, 1), (0, 5), (0, 359900), (1, 0), (1, 1)]
-    assert found == [(*place, stamp) for place, stamp in zip(places, stamps, strict=True)]
+    assert [place[:2] for place in found] == places
+    np.testing.assert_allclose([place[2] for place in found], stamps, rtol=0, atol=1e-6)
 
 
 def test_markers_of_several_streams_numbers_and_text(outlets: Callable[..., lsl_outlet.Outlet]) -> None:
@@ -353,44 +355,3 @@ def test_rtdecode_stream_says_what_is_wrong(lsl_here: Path, tmp_path: Path) -> N
         assert done.returncode == code, done.stderr
         assert message in done.stderr
         assert "Traceback" not in done.stderr
-
-
-# --- clocks -----------------------------------------------------------------------------------------------------------
-
-
-@given(
-    st.lists(st.tuples(st.floats(-0.005, 0.005), st.floats(1e-5, 1e-3)), min_size=1, max_size=20),
-    st.integers(1, 50),
-)
-def test_mapped_stamps_increase_and_follow_the_offset(measured: list[tuple[float, float]], step: int) -> None:
-    offset = ClockOffset()
-    mapped = []
-    for k, (error, uncertainty) in enumerate(measured):
-        offset.measured(5.0 * k, 12.5 + error, uncertainty)
-        stamps = 100 + np.arange(k * step, (k + 1) * step) / 1000
-        mapped.append(offset.to_host(stamps))
-    host = np.concatenate(mapped)
-    assert (np.diff(host) > 0).all()
-    assert (np.abs(np.diff(host) - 1e-3) <= SLEW * 1e-3 + 1e-9).all()
-    assert np.abs(host - (100 + np.arange(len(host)) / 1000) - 12.5).max() <= 0.005 + 1e-9
-
-
-def test_the_best_recent_measurement_counts() -> None:
-    offset = ClockOffset()
-    offset.measured(0.0, 1.0, 1e-4)
-    offset.measured(1.0, 1.001, 5e-4)
-    assert offset.offset == 1.0
-    offset.measured(60.0, 1.002, 5e-4)  # the first has since lost 60 s of drift
-    assert offset.offset == 1.002
-    assert offset.uncertainty == 5e-4
-
-
-def test_one_host_is_one_clock_unless_measured_otherwise() -> None:
-    stamps = np.array([1.1, 2.2, 3.3])
-    same = ClockOffset(same_host=True)
-    assert same.known
-    same.measured(0.0, 2e-5, 1e-4)
-    assert same.to_host(stamps).tobytes() == stamps.tobytes()
-    other = ClockOffset(same_host=True)  # one host name, two machines (containers, virtual machines)
-    other.measured(0.0, 250.0, 1e-4)
-    np.testing.assert_allclose(other.to_host(stamps), stamps + 250.0)

@@ -11,7 +11,7 @@ import source_files as files
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from rtdecode.clock.holes import PERIODS, HoleWatch, find_holes, smooth
+from rtdecode.clock.holes import PERIODS, find_holes, smooth
 from rtdecode.errors import RecordingError, SourceError
 from rtdecode.signal import Chunk, Marker
 from rtdecode.sources.declare import Declare
@@ -166,28 +166,6 @@ def test_a_hole_larger_than_the_jitter_is_found_and_measured(lost: int, jitter: 
     assert (np.diff(smoothed) > 0).all()
     assert abs(int(missing[0]) - lost) <= 1
     assert np.abs(smoothed - (50 + index / 100)).max() < 0.01 * (0.05 + jitter)
-
-
-@given(st.integers(1, 5000), st.integers(0, 99))
-@settings(max_examples=30)
-def test_live_holes_do_not_depend_on_the_chunks(size: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    index = np.cumsum(1 + (rng.random(3000) < 0.002) * rng.integers(1, 60, 3000))
-    stamps = (index + rng.uniform(-0.1, 0.1, 3000)) / 100
-    whole = HoleWatch(100.0).missing(stamps)
-    watch = HoleWatch(100.0)
-    cut = [(begin + k, n) for begin in range(0, 3000, size) for k, n in watch.missing(stamps[begin : begin + size])]
-    assert cut == whole
-
-
-def test_live_one_lost_sample_shows_where_there_is_no_jitter() -> None:
-    index = np.delete(np.arange(2000), [5, 900])
-    assert HoleWatch(250.0).missing(123.0 + index / 250) == [(5, 1), (899, 1)]
-
-
-def test_live_bursts_are_no_holes() -> None:
-    arrival = np.repeat(np.arange(1, 301) * 0.08, 8) + np.tile(np.arange(8) * 1e-6, 300)  # 8 samples every 80 ms
-    assert HoleWatch(100.0).missing(arrival) == []
 
 
 # --- units and rates --------------------------------------------------------------------------------------------------

@@ -138,15 +138,15 @@ def _fit(measured: list[tuple[float, float, float]]) -> tuple[float, float, floa
     time, value, uncertainty = np.array(measured, np.float64).T
     x = time - time[-1]
     sigma = np.maximum(uncertainty, _FLOOR_S) + WANDER * np.abs(x)
-    start = int(np.argmin(sigma))
-    line = np.array([value[start], 0.0])
-    basis = np.stack([np.ones_like(x), x])
-    prior = np.diag([0.0, DRIFT**-2])
-    normal = prior
+    best = int(np.argmin(sigma))
+    level, slope = float(value[best]), 0.0
+    s0 = s1 = s2 = 0.0
     for _ in range(_ITERATIONS):
-        stray = np.abs(value - line @ basis)
-        weight = np.minimum(1.0, sigma / np.maximum(stray, 1e-12)) / sigma**2
-        normal = (basis * weight) @ basis.T + prior
-        line = np.linalg.solve(normal, basis @ (weight * value))
-    error = float(np.linalg.inv(normal)[0, 0]) ** 0.5
-    return float(line[0]), float(line[1]), error + float(sigma.min())
+        weight = np.minimum(1.0, sigma / np.maximum(np.abs(value - level - slope * x), 1e-12)) / sigma**2
+        wx = weight * x
+        s0, s1, s2 = float(weight.sum()), float(wx.sum()), float(wx @ x) + DRIFT**-2
+        t0, t1 = float(weight @ value), float(wx @ value)
+        determinant = s0 * s2 - s1 * s1
+        level, slope = (s2 * t0 - s1 * t1) / determinant, (s0 * t1 - s1 * t0) / determinant
+    error = math.sqrt(s2 / (s0 * s2 - s1 * s1))
+    return level, slope, error + float(sigma[best])

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from rtdecode import hostclock
-from rtdecode.clock.holes import APART_S, HoleWatch
+from rtdecode.clock.stream_clock import StreamClock
 from rtdecode.errors import SourceError, StampError
-from rtdecode.signal import Batch, Chunk, Marker, Notice, Offset, Origin, Raw, StreamInfo, check_stamps
+from rtdecode.signal import Batch, Chunk, Marker, Notice, Offset, Origin, Raw, StreamInfo
 from rtdecode.sources.change import ChangedError, Declared, changes
 from rtdecode.sources.declare import Declare, Described, describe
 from rtdecode.sources.lsl_links import Awake, DataLink, Ended, Event, Link, Reopened, Samples
@@ -69,7 +69,7 @@ class LslSource:
         At `open`: more than one matches, or the stream cannot be decoded. At `read`: it came back as another
         (`ChangedError`), and did not come back as it was within `timeout_s`.
     StampError
-        At `read`: stamps that repeat, run backwards or are no numbers.
+        At `read`: stamps that are no numbers.
     """
 
     def __init__(
@@ -122,8 +122,9 @@ class LslSource:
             raw.source_id(),
             self._described.declared_by_user,
         )
-        self._segment, self._offset = 0, self._data.offset
-        self._begin_segment()
+        self._clock = StreamClock(self._info.sfreq, self._data.offset)
+        for link in self._markers:
+            link.beside = self._data
         try:
             self._triggers = Triggers(self._rules, self._info)
             for link in links:
@@ -182,9 +183,7 @@ class LslSource:
             if isinstance(event, Ended):
                 return self._end(event)
             if isinstance(event, Reopened):
-                self._segment += 1
-                self._offset = event.offset
-                self._begin_segment()
+                self._clock.restart(event.offset)
             elif any(link.waiting for link in self._markers):
                 return self._batch(None)
 
@@ -250,31 +249,28 @@ class LslSource:
     ) -> None:
         self.close()
 
-    def _begin_segment(self) -> None:
-        assert self._info is not None
-        self._index = 0
-        self._newest = -math.inf
-        self._holes = HoleWatch(self._info.sfreq)
-
     def _chunks(self, event: Samples) -> Iterator[Chunk]:
-        """One chunk, or more where samples were lost between."""
+        """One chunk, or more where samples were lost between or another segment begins."""
         try:
-            check_stamps(event.stamps, self._index, self._newest)
+            pieces = self._clock.stamped(event.stamps)
         except StampError as error:
             raise StampError(
-                f"LSL stream {self._data.info.name()!r}: {error}; let the sender stamp by a steady clock of its own"
+                f"LSL stream {self._data.info.name()!r}: {error}; the sender has no working clock"
             ) from None
-        self._newest = float(event.stamps[-1])
         samples = to_si(event.values, self._described.scales)
-        stamps = self._offset.to_host(event.stamps)
-        begin = 0
-        for stop, missing in [*self._holes.missing(event.stamps), (len(stamps), 0)]:
-            if stop > begin:
-                yield Chunk(samples[begin:stop], stamps[begin:stop], self._index, self._segment, event.arrived)
-            self._index += stop - begin + missing
-            if missing > APART_S * self.info.sfreq:
-                self._segment, self._index = self._segment + 1, 0
-            begin = stop
+        for piece in pieces:
+            if piece.why and not piece.first_index:
+                details = {"segment": piece.segment, "uncertainty_s": piece.uncertainty}
+                self._notices.append(Notice("clock", f"another segment begins: {piece.why}", details=details))
+            yield Chunk(
+                samples[piece.begin : piece.stop],
+                piece.stamps,
+                piece.first_index,
+                piece.segment,
+                event.arrived,
+                piece.uncertainty,
+                piece.invalidates,
+            )
 
     def _describe(self, raw: Any) -> Described:
         return describe(channels_of(raw), self._declare, f"LSL stream {raw.name()!r}", raw.type())

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtdecode import hostclock
+from rtdecode.clock.offset import ClockOffset
 from rtdecode.errors import SourceError, StreamNotFoundError
 from rtdecode.signal import Marker, Notice, Raw
 from rtdecode.sources.lsl_links import Awake, Event, Link
@@ -46,6 +47,7 @@ class MarkerLink(Link):
         super().__init__(query, events, timeout_s, number)
         self.empty_at = -math.inf
         self.waiting: deque[Marked] = deque()
+        self.beside: Link | None = None  # the stream of the samples
 
     def connect(self, query: StreamQuery, timeout: float, settle: float = SETTLE_S) -> None:
         """As for any stream; one with a regular rate carries samples and is refused."""
@@ -58,6 +60,13 @@ class MarkerLink(Link):
                 f"the LSL stream with {self.query} has a regular rate ({describe_stream(info)}); expected a marker "
                 "stream (irregular rate, 0 Hz)"
             )
+
+    def _clock(self) -> ClockOffset:
+        """One host has one clock: its markers and its samples are mapped alike."""
+        beside = self.beside
+        if beside is None or beside.info.hostname() != self.info.hostname():
+            return self.offset
+        return beside.offset
 
     def _run(self) -> None:
         module = pylsl()
@@ -82,8 +91,7 @@ class MarkerLink(Link):
             timeout = 0.0
             marker = None
             if math.isfinite(stamp):
-                host = float(self.offset.to_host(np.array([stamp], np.float64))[0])
-                marker = Marker(host, marker_value(row), self.info.name())
+                marker = Marker(self._clock().to_host(float(stamp)), marker_value(row), self.info.name())
             self.waiting.append(Marked(row, stamp, marker))
             self.events.put(Awake())
 
