@@ -20,9 +20,16 @@ GUARD_S = 12.0
 
 
 class Guard:
-    """The supervisor's end of it."""
+    """The supervisor's end of it.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    after_s : float
+        What children may take to end by themselves, in seconds.
+    """
+
+    def __init__(self, after_s: float = GUARD_S) -> None:
+        self._after_s = after_s
         self._process: subprocess.Popen[bytes] | None = None
         self._pids: list[int] = []
 
@@ -42,10 +49,10 @@ class Guard:
             return
         self._release()
         # In a session of its own: what a terminal sends to the group is not for it.
+        command = [sys.executable, "-I", "-S", __file__, str(self._after_s)]
         self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", __file__], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )  # fmt: skip
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+        )
         for pid in self._pids:
             self._tell(pid)
 
@@ -75,7 +82,7 @@ def main() -> None:
             os.close(held.pop(pid))
         with contextlib.suppress(OSError, ValueError):  # ended already, or a kernel without pidfds
             held[int(line)] = os.pidfd_open(int(line))
-    deadline = time.monotonic() + GUARD_S
+    deadline = time.monotonic() + float(sys.argv[1])
     for handle in held.values():
         if not _ended(handle, max(0.0, deadline - time.monotonic())):
             with contextlib.suppress(OSError):

@@ -189,14 +189,13 @@ class Supervisor:
         notify("READY=1")
 
     def _refused(self, line: str) -> None:
-        """What the system refused a process: said once, however many it is refused to, and however often."""
+        """What the system refused a process: *acquire* says it, once for all processes and all their restarts."""
         try:
             news = msgspec.json.decode(line, type=News)
         except msgspec.DecodeError:
             return
         if news.text not in self._refusals:
             self._refusals.add(news.text)
-            self._logger.warning(news.text, about=news.event)
             self._acquire.tell(news)
 
     def _ended(self, child: Child, code: int) -> None:
@@ -239,7 +238,7 @@ class Supervisor:
 
     def _no_pipeline_left(self) -> None:
         """Nothing decodes; what is being recorded is recorded all the same."""
-        if getattr(self._config, "recording", None) is None or not self._announced:
+        if self._config.recording is None or not self._announced:
             self._stop("the end of the last pipeline")
             return
         text = "no pipeline is left; recording goes on until the source ends or the session is stopped"

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import psutil
 import zmq
 from onnx import TensorProto, helper
 
@@ -152,6 +153,8 @@ class Listener:
         self.processes = processes
         self.windows: list[tuple[Window, dict[str, Any]]] = []
         self.events: list[Event] = []
+        #: Events that were published before we were there (again), and kept for us.
+        self.retained: list[Event] = []
         self.health: list[Health] = []
         self.descriptions: list[Any] = []
         self._stop = threading.Event()
@@ -170,8 +173,7 @@ class Listener:
                 if not message.retained:
                     self.windows.append((message, dict(received.arrays)))
             elif isinstance(message, Event):
-                if not message.retained:
-                    self.events.append(message)
+                (self.retained if message.retained else self.events).append(message)
             elif isinstance(message, Health):
                 self.health.append(message)
                 # The last thing that a pipeline says is its health, after the event that ends it.
@@ -266,6 +268,20 @@ class Process:
     @property
     def text(self) -> str:
         return "\n".join(self.errors)
+
+
+def children(pid: int) -> dict[str, psutil.Process]:
+    """A supervisor's processes by name: acquire, and each pipeline."""
+    found = {}
+    for process in psutil.Process(pid).children():
+        try:
+            line = process.cmdline()
+        except psutil.Error:  # on its way out
+            continue
+        if "rtdecode" not in line:  # not yet itself
+            continue
+        found[line[-1] if "decode" in line else "acquire"] = process
+    return found
 
 
 class Session:

@@ -198,7 +198,7 @@ def test_everything_is_gone_after_the_end(session: Session) -> None:
     run = session.start("run", str(config))
     run.ready()
     before = psutil.Process(run.pid).children(recursive=True)
-    assert len(before) == 2
+    assert len(before) >= 2
     assert run.end(60) == 0, run.text
     assert not any(one.is_running() for one in before)
     assert [one.name for one in (session.folder / "mine").iterdir()] == ["notes.txt"]

@@ -4,25 +4,10 @@ import os
 import signal
 from typing import Any
 
-import psutil
 import pytest
-from daemon_kit import Session, expected_windows, wait_for
+from daemon_kit import Session, children, expected_windows, wait_for
 
 pytestmark = pytest.mark.timeout(150)
-
-
-def children(pid: int) -> dict[str, psutil.Process]:
-    """A supervisor's processes by name: acquire, and each pipeline."""
-    found = {}
-    for process in psutil.Process(pid).children():
-        try:
-            line = process.cmdline()
-        except psutil.Error:  # on its way out
-            continue
-        if "rtdecode" not in line:  # not yet itself
-            continue
-        found[line[-1] if "decode" in line else "acquire"] = process
-    return found
 
 
 def assert_each_once(keys: list[tuple[Any, ...]], expected: Any) -> None:
@@ -153,56 +138,6 @@ def test_what_left_the_log_is_accounted_for_as_skipped(session: Session) -> None
     health = listener.health[-1]
     assert health.due == sum(health.counts.values()) == len(expected)
     assert health.counts["skipped"] == len(skipped)
-
-
-def test_no_process_outlives_a_killed_supervisor(session: Session) -> None:
-    session.bundle()
-    config = session.config(source='kind = "simulated"')
-    run = session.start("run", str(config))
-    run.ready()
-    left = list(children(run.pid).values())
-    assert len(left) == 2
-    run.send(signal.SIGKILL)
-    assert run.end() == -signal.SIGKILL
-    wait_for(lambda: not any(one.is_running() and one.status() != "zombie" for one in left), "their end", 20)
-
-
-def test_a_killed_acquire_ends_the_session_with_its_code(session: Session) -> None:
-    session.bundle()
-    config = session.config(source='kind = "simulated"')
-    run = session.start("run", str(config))
-    listener = session.listen().connected()
-    run.ready()
-    wait_for(lambda: len(listener.windows) > 5, "windows")
-    children(run.pid)["acquire"].kill()
-    assert run.end() == 8, run.text
-    wait_for(lambda: listener.event("stop"), "the decoder's own end")
-
-
-@pytest.mark.slow
-def test_a_decoder_that_always_crashes_is_given_up(session: Session) -> None:
-    session.bundle()
-    config = session.config(source='kind = "simulated"', pipelines={"p": "", "q": ""})
-    run = session.start("run", str(config))
-    run.ready()
-    steady = session.listen("q").connected()
-    killed: set[int] = set()
-    while "given up" not in run.text:
-        one = wait_for(
-            lambda: (
-                "given up" in run.text
-                or next((c for n, c in children(run.pid).items() if n == "p" and c.pid not in killed), None)
-            ),
-            "the next one",
-            30,
-        )
-        if one is not True:
-            killed.add(one.pid)
-            one.kill()
-    assert 3 <= len(killed) <= 7
-    seen = len(steady.windows)
-    wait_for(lambda: len(steady.windows) > seen + 5, "the other pipeline's windows")
-    assert run.terminate() == 8, run.text
 
 
 def test_the_processes_run_alone_and_decode_may_come_late(session: Session) -> None:
