@@ -28,6 +28,7 @@ VERBS = {
     "replay": "rtdecode.cli.replay:replay",
     "check": "rtdecode.cli.check:check",
     "control": "rtdecode.cli.control:control",
+    "session": "rtdecode.cli.session:session_app",
     "bundle": "rtdecode.cli.bundle:bundle_app",
     "chaos": "rtdecode.cli.chaos:chaos",
 }

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from rtdecode.record import xdf
 from rtdecode.signal import Batch, Chunk, Marker, Offset, Origin, Raw, StreamInfo, even_stamps
-from rtdecode.sources.session_reader import CLOCK, EVENTS, MARKERS, NOWHERE, RESULTS, SAMPLES, ClockRow
+from rtdecode.sources.session_reader import CLOCK, EVENTS, MARKERS, RESULTS, SAMPLES, ClockRow
 from rtdecode.sources.units import to_si
 from rtdecode.sources.xdf_chunks import DTYPES, MAGIC
 
@@ -48,6 +48,24 @@ class About:
     session: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Raw samples in SI, of which no chunk has been seen yet: the number of the first one, and their stamps."""
+
+    number: int
+    samples: NDArray[np.float32]
+    stamps: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where in the file a piece of a chunk is, and the stamps that its samples have there; see `ClockRow`."""
+
+    apart: bool
+    number: int
+    stamps: NDArray[np.float64]
+
+
 class SessionFile:
     """The chunks of one file.
 
@@ -75,7 +93,7 @@ class SessionFile:
         self._watermark = -math.inf
         scales = self._origins[0].scales if self._origins else ()
         self._scales = np.array(scales, np.float64) if len(scales) == len(info.channels) else None
-        self._unclaimed: deque[tuple[int, NDArray[np.float32]]] = deque()
+        self._unclaimed: deque[_Waiting] = deque()
         self._held = 0
         self.n_samples = 0
         #: Samples that were recorded a second time, since they are not the raw ones scaled.
@@ -161,7 +179,7 @@ class SessionFile:
         origin = self._origins[raw.stream]
         values = _table(raw.values, origin)
         if raw.stream == 0 and self._scales is not None and isinstance(values, np.ndarray):
-            self._wait_for_its_chunk(values)
+            self._wait_for_its_chunk(values, raw.stamps)
         return self._append(raw.stream + 1, raw.stamps, values)
 
     def _append(self, number: int, stamps: NDArray[np.float64], values: NDArray[np.generic] | list[list[str]]) -> bytes:
@@ -186,36 +204,23 @@ class SessionFile:
         self._entry += 1
         if batch.markers:
             yield self._markers(batch.markers)
-        rest = ClockRow(self._entry, watermark=batch.watermark, markers=len(batch.markers))
-        rows = [rest] if chunk is None else []
-        if chunk is not None:
-            for part, raw in self._placed(chunk):
-                if raw == NOWHERE:
+        rest = ClockRow(self._entry, watermark=batch.watermark)
+        rows: list[ClockRow] = []
+        if chunk is not None and len(chunk):
+            for part, found in self._placed(chunk):
+                place = found or self._next_apart()
+                if place.apart:
                     yield self._apart(part)
-                rows += [self._row(rest, piece, raw, at) for at, piece in _even(part, whole=raw == NOWHERE)]
-            if not len(chunk):
-                rows = [self._row(rest, chunk, NOWHERE, 0)]
+                rows += _rows(rest, part, place)
             self.n_samples += len(chunk)
-        stamps = np.full(len(rows), chunk.arrived if chunk is not None and math.isfinite(chunk.arrived) else now)
-        yield self._append(self._byname[CLOCK, len(ClockRow._fields), "double64"], stamps, np.array(rows, np.float64))
-
-    def _row(self, rest: ClockRow, chunk: Chunk, raw: int, at: int) -> ClockRow:
-        return rest._replace(
-            segment=chunk.segment,
-            first_index=chunk.first_index,
-            count=len(chunk),
-            raw=raw if raw == NOWHERE else raw + at,
-            arrived=chunk.arrived,
-            first_stamp=float(chunk.stamps[0]) if len(chunk) else math.nan,
-            last_stamp=float(chunk.stamps[-1]) if len(chunk) else math.nan,
-            uncertainty=chunk.uncertainty,
-            invalidates=math.nan if chunk.invalidates is None else chunk.invalidates,
-        )
+        at = chunk.arrived if chunk is not None and math.isfinite(chunk.arrived) else now
+        table = np.array(rows or [rest], np.float64)
+        yield self._append(self._byname[CLOCK, len(ClockRow._fields), "double64"], np.full(len(table), at), table)
 
     def _markers(self, markers: Sequence[Marker]) -> bytes:
         number = self._byname[MARKERS, 1, "string"]
         stamps = np.array([marker.stamp for marker in markers], np.float64)
-        rows = [[json.dumps({"value": marker.value, "stream": marker.stream})] for marker in markers]
+        rows = [[json.dumps({"entry": self._entry, "value": m.value, "stream": m.stream})] for m in markers]
         parts = [self._append(number, stamps, rows)]
         if not self._origins:  # for other readers: plain text, a stream for each sender
             for name in dict.fromkeys(marker.stream for marker in markers):
@@ -225,18 +230,18 @@ class SessionFile:
 
     # --- which raw samples a chunk was made of ------------------------------------------------------------------------
 
-    def _wait_for_its_chunk(self, values: NDArray[np.generic]) -> None:
+    def _wait_for_its_chunk(self, values: NDArray[np.generic], stamps: NDArray[np.float64]) -> None:
         assert self._scales is not None
-        if values.shape[1] != len(self._scales):
+        if values.shape != (len(stamps), len(self._scales)):
             return
         scaled = to_si(values, self._scales)
-        self._unclaimed.append((self._tallies[0].n, scaled))
+        self._unclaimed.append(_Waiting(self._tallies[0].n, scaled, stamps))
         self._held += scaled.nbytes
         while self._held > _UNCLAIMED and len(self._unclaimed) > 1:
-            self._held -= self._unclaimed.popleft()[1].nbytes
+            self._held -= self._unclaimed.popleft().samples.nbytes
 
-    def _placed(self, chunk: Chunk) -> Iterator[tuple[Chunk, int]]:
-        """Pieces of a chunk, each with the number of the raw sample that it begins with; `NOWHERE` where it has none.
+    def _placed(self, chunk: Chunk) -> Iterator[tuple[Chunk, _Place | None]]:
+        """Pieces of a chunk, each with its place among the raw samples; None where it has none there.
 
         Compared bit by bit, so that a replay of the raw samples is what was decoded, whatever a source does.
         """
@@ -244,29 +249,33 @@ class SessionFile:
         while done < len(chunk):
             found = self._claim(chunk.samples[done:])
             if found is None:
-                yield _part(chunk, done, len(chunk)), NOWHERE
+                yield _part(chunk, done, len(chunk)), None
                 return
-            number, n = found
-            yield _part(chunk, done, done + n), number
+            place, n = found
+            yield _part(chunk, done, done + n), place
             done += n
 
-    def _claim(self, samples: NDArray[np.float32]) -> tuple[int, int] | None:
-        """The first raw samples in waiting that `samples` begins with: their number, and how many they are."""
-        first = samples[0].tobytes()
-        for k, (number, waiting) in enumerate(self._unclaimed):
-            for at in np.flatnonzero(waiting.view(np.uint32)[:, 0] == samples.view(np.uint32)[0, 0]).tolist():
-                n = min(len(waiting) - at, len(samples))
-                if waiting[at].tobytes() == first and waiting[at : at + n].tobytes() == samples[:n].tobytes():
-                    for _ in range(k):  # what came before was never given
-                        self._held -= self._unclaimed.popleft()[1].nbytes
-                    self._unclaimed.popleft()
-                    self._held -= waiting.nbytes
-                    left = waiting[at + n :]
-                    if len(left):
-                        self._unclaimed.appendleft((number + at + n, left))
-                        self._held += left.nbytes
-                    return number + at, n
+    def _claim(self, samples: NDArray[np.float32]) -> tuple[_Place, int] | None:
+        """Where the raw samples are that `samples` begins with, and how many of them there are in one piece."""
+        bits = samples.view(np.uint32)
+        for k, waiting in enumerate(self._unclaimed):
+            ours = waiting.samples.view(np.uint32)
+            for at in np.flatnonzero(ours[:, 0] == bits[0, 0]).tolist():
+                n = min(len(ours) - at, len(bits))
+                if (ours[at] == bits[0]).all() and (ours[at : at + n] == bits[:n]).all():
+                    for _ in range(k + 1):  # what came before was never given
+                        self._held -= self._unclaimed.popleft().samples.nbytes
+                    if at + n < len(ours):
+                        left = slice(at + n, None)
+                        rest = _Waiting(waiting.number + at + n, waiting.samples[left], waiting.stamps[left])
+                        self._unclaimed.appendleft(rest)
+                        self._held += rest.samples.nbytes
+                    return _Place(False, waiting.number + at, waiting.stamps[at : at + n]), n
         return None
+
+    def _next_apart(self) -> _Place:
+        number = self._byname.get((SAMPLES, 0, ""))
+        return _Place(True, self._tallies[number - 1].n if number else 0, np.empty(0))
 
     def _apart(self, chunk: Chunk) -> bytes:
         """Samples that are no raw ones, as they were decoded, with stamps of their own."""
@@ -338,20 +347,31 @@ def _part(chunk: Chunk, start: int, stop: int) -> Chunk:
     )
 
 
-def _even(chunk: Chunk, *, whole: bool) -> Iterator[tuple[int, Chunk]]:
-    """Pieces whose stamps their first and last give back to the last bit, and where each begins.
+def _rows(rest: ClockRow, chunk: Chunk, place: _Place) -> Iterator[ClockRow]:
+    """The rows of a piece of a chunk: one, or one for each run of evenly spaced stamps."""
+    for at, run in [(0, chunk)] if place.apart else _even(chunk):
+        yield rest._replace(
+            segment=chunk.segment,
+            first_index=run.first_index,
+            count=len(run),
+            apart=place.apart,
+            number=place.number + at,
+            stamp_there=float(run.stamps[0]) if place.apart else place.stamps[at],
+            arrived=chunk.arrived,
+            first_stamp=float(run.stamps[0]),
+            last_stamp=float(run.stamps[-1]),
+            uncertainty=chunk.uncertainty,
+            invalidates=math.nan if chunk.invalidates is None else chunk.invalidates,
+        )
 
-    Parameters
-    ----------
-    chunk : Chunk
-    whole : bool
-        The stamps are recorded one by one: there is one piece.
-    """
+
+def _even(chunk: Chunk) -> Iterator[tuple[int, Chunk]]:
+    """Runs whose stamps their first and last give back to the last bit, and where in the chunk each begins."""
     n = len(chunk)
-    if whole or n < 3 or (even_stamps(chunk.stamps[0], chunk.stamps[-1], n) == chunk.stamps).all():
+    if n < 3 or (even_stamps(chunk.stamps[0], chunk.stamps[-1], n) == chunk.stamps).all():
         yield 0, chunk
         return
     half = n // 2
-    yield from _even(_part(chunk, 0, half), whole=False)
-    for at, piece in _even(_part(chunk, half, n), whole=False):
-        yield half + at, piece
+    yield from _even(_part(chunk, 0, half))
+    for at, run in _even(_part(chunk, half, n)):
+        yield half + at, run

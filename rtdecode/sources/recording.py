@@ -1,6 +1,7 @@
-"""A recording as a source: FIF, EDF, BDF, GDF, BrainVision, EEGLAB, and XDF with its several streams."""
+"""A recording as a source: FIF, EDF, BDF, GDF, BrainVision, EEGLAB, XDF, and the sessions that the daemon recorded."""
 
 import bisect
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from rtdecode.errors import RecordingError
 from rtdecode.signal import Batch, Chunk, Marker, Origin, StreamInfo
 from rtdecode.sources.declare import Declare
 from rtdecode.sources.pieces import Piece, Reader
+from rtdecode.sources.session_reader import SessionReader, is_session
 from rtdecode.sources.trigger import TriggerRule, Triggers
 
 _BY_MNE = (".fif", ".edf", ".bdf", ".gdf", ".vhdr", ".ahdr", ".set")
@@ -26,6 +28,11 @@ class RecordingSource:
     `Chunk.first_index`, or another segment where it is longer than an hour; no chunk crosses it. Markers (the file's
     annotations or marker streams, and what `triggers` make of its trigger channels) come with the chunk that they fall
     in.
+
+    A session that the daemon recorded (an XDF file with a stream ``rtdecode.clock``) gives the very batches that were
+    decoded: chunks, host stamps, arrivals, segments, markers and watermarks. `declare`, `triggers` and `chunk` do
+    nothing to it, for what they do was done when it was recorded. Of a recording in several files each is read by
+    itself. With `stream` it is read as any other XDF file.
 
     Parameters
     ----------
@@ -67,10 +74,15 @@ class RecordingSource:
         self._stream = stream
         self._marker_names = markers
         self._reader: Reader | None = None
+        self._session: SessionReader | None = None
         self._closed = False
 
     def open(self) -> StreamInfo:
         """Open the file and say what it holds."""
+        if self._stream is None and self.path.suffix.lower() == ".xdf" and is_session(self.path):
+            self._session = SessionReader(self.path)
+            self._info = dataclasses.replace(self._session.info, source=f"recording:{self.path.name}")
+            return self._info
         self._reader = reader = self._open()
         contents = reader.contents
         self._info = StreamInfo(
@@ -94,17 +106,27 @@ class RecordingSource:
     @property
     def info(self) -> StreamInfo:
         """What `open` gave."""
-        self._opened()
+        if self._session is None:
+            self._opened()
         return self._info
+
+    @property
+    def zero(self) -> float:
+        """Stamp of the first sample: 0, or the host time at which it was recorded in a session of the daemon's own."""
+        return 0.0 if self._session is None else self._session.zero
 
     @property
     def n_samples(self) -> int:
         """Samples that will come, holes not counted."""
+        if self._session is not None:
+            return self._session.n_samples
         return sum(piece.stop - piece.start for piece in self._opened().contents.pieces)
 
     @property
     def duration(self) -> float:
         """Seconds from the first sample to one period after the last, holes counted."""
+        if self._session is not None:
+            return self._session.duration
         reader = self._opened()
         last = reader.contents.pieces[-1]
         return float(reader.stamps(last, last.stop - 1, last.stop)[0]) + 1.0 / reader.contents.sfreq
@@ -112,12 +134,14 @@ class RecordingSource:
     @property
     def n_holes(self) -> int:
         """Places where samples are missing."""
+        if self._session is not None:
+            return self._session.n_holes
         return len(self._opened().contents.pieces) - 1
 
     @property
     def left_out(self) -> tuple[str, ...]:
         """Channels of the file that are not read, since they have another rate than the fastest."""
-        return self._opened().contents.left_out
+        return () if self._session is not None else self._opened().contents.left_out
 
     @property
     def origins(self) -> tuple[Origin, ...]:
@@ -126,6 +150,8 @@ class RecordingSource:
 
     def read(self, timeout: float = 0.0) -> Batch | None:
         """The next chunk with its markers; None at the end. `timeout` does not matter: a file never waits."""
+        if self._session is not None:
+            return None if self._closed else self._session.read()
         reader = self._opened()
         if self._ended or self._closed:
             return None

@@ -4,7 +4,6 @@ import itertools
 import json
 import math
 import mmap
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,9 +34,6 @@ from rtdecode.sources.xdf_chunks import (
 CLOCK, MARKERS, EVENTS = "rtdecode.clock", "rtdecode.markers", "rtdecode.events"
 SAMPLES, RESULTS = "rtdecode.samples", "rtdecode.results"
 
-#: In place of the number of a raw sample: the piece's samples are the next ones of the stream of samples.
-NOWHERE = -1
-
 
 class ClockRow(NamedTuple):
     """One row of ``rtdecode.clock``: a piece of a batch whose stamps are evenly spaced.
@@ -48,9 +44,12 @@ class ClockRow(NamedTuple):
         Which batch; a batch may have several rows.
     segment, first_index, count : float
         The piece's samples; a count of 0 where only markers or the watermark moved.
-    raw : float
-        Number of its first sample in the first stream of the file, counted from 0; `NOWHERE` where its samples are the
-        next ones of the stream of samples, which then also holds their stamps.
+    apart : float
+        0: its samples are in the first stream of the file, raw. 1: in ``rtdecode.samples`` (in the first stream, where
+        the source had nothing rawer), as they were decoded, with the very stamps.
+    number, stamp_there : float
+        Number of its first sample in that stream, counted from 0, and the stamp that it has there. All of the piece's
+        samples are in one chunk of the file.
     arrived : float
         Host time at which the batch was in *acquire*'s hands; NaN in a replay.
     first_stamp, last_stamp : float
@@ -60,23 +59,22 @@ class ClockRow(NamedTuple):
     invalidates : float
         See `Chunk.invalidates`; NaN where it is None.
     watermark : float
-        The batch's.
-    markers : float
-        How many of the next rows of ``rtdecode.markers`` belong to the batch.
+        The batch's. Its markers are the rows of ``rtdecode.markers`` that name the entry.
     """
 
     entry: float
     segment: float = 0
     first_index: float = 0
     count: float = 0
-    raw: float = NOWHERE
+    apart: float = 0
+    number: float = math.nan
+    stamp_there: float = math.nan
     arrived: float = math.nan
     first_stamp: float = math.nan
     last_stamp: float = math.nan
     uncertainty: float = 0
     invalidates: float = math.nan
     watermark: float = -math.inf
-    markers: float = 0
 
 
 @dataclass(slots=True)
@@ -238,12 +236,16 @@ class SessionReader:
             raise RecordingError(f"{path}: its description of the stream cannot be read ({error})") from None
         first = session.streams[min(session.streams)]
         apart = session.named(SAMPLES) or first
-        self._raw = to_si(first.numbers, scales) if len(scales) else np.empty((0, 0), np.float32)
-        self._apart, self._apart_stamps = apart.numbers, apart.all_stamps
-        self._markers, self._marker_stamps = markers.lines, markers.all_stamps.tolist()
+        raw = to_si(first.numbers, scales) if len(scales) else np.empty((0, 0), np.float32)
+        self._places = ((raw, first.all_stamps), (apart.numbers, apart.all_stamps))
+        self._markers: dict[int, list[Marker]] = {}
+        for stamp, line in zip(markers.all_stamps.tolist(), markers.lines, strict=True):
+            found = json.loads(line)
+            self._markers.setdefault(found["entry"], []).append(Marker(stamp, found["value"], found["stream"]))
         self._rows = [ClockRow(*row) for row in clock.numbers.tolist()]
-        self.lines = {stream.head.name: stream for stream in session.streams.values()}
-        self._at = self._next_apart = self._next_marker = 0
+        self._at = 0
+        #: Samples that the clock speaks of and the file has no more: chunks were damaged, and left out by a repair.
+        self.n_lost = 0
 
     @property
     def n_samples(self) -> int:
@@ -252,14 +254,14 @@ class SessionReader:
 
     @property
     def zero(self) -> float:
-        """Stamp of the first sample; NaN where there is none."""
-        return next((row.first_stamp for row in self._rows if row.count), math.nan)
+        """Stamp of the first sample; 0 where there is none."""
+        return next((row.first_stamp for row in self._rows if row.count), 0.0)
 
     @property
     def duration(self) -> float:
         """Seconds from the first sample to one period after the last."""
-        last = next((row.last_stamp for row in reversed(self._rows) if row.count), math.nan)
-        return last - self.zero + 1.0 / self.info.sfreq
+        last = next((row.last_stamp + 1.0 / self.info.sfreq for row in reversed(self._rows) if row.count), self.zero)
+        return last - self.zero
 
     @property
     def n_holes(self) -> int:
@@ -279,28 +281,23 @@ class SessionReader:
             if self._rows[self._at].count:
                 pieces.append(self._piece(self._rows[self._at]))
             self._at += 1
-        chunk = _joined(pieces, first) if pieces else None
-        return Batch(chunk, tuple(self._take_markers(int(first.markers))), first.watermark)
+        found = [piece for piece in pieces if piece is not None]
+        chunk = _joined(found, first) if found and len(found) == len(pieces) else None
+        return Batch(chunk, tuple(self._markers.get(int(first.entry), ())), first.watermark)
 
-    def _piece(self, row: ClockRow) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        n = int(row.count)
-        if row.raw == NOWHERE:
-            at = self._next_apart
-            self._next_apart += n
-            samples, stamps = self._apart[at : at + n], self._apart_stamps[at : at + n]
-        else:
-            samples = self._raw[int(row.raw) : int(row.raw) + n]
-            stamps = even_stamps(row.first_stamp, row.last_stamp, n)
-        if len(samples) != n:
-            raise RecordingError(f"{self._path} lacks samples that its clock speaks of; copy it again")
-        return samples, stamps
-
-    def _take_markers(self, n: int) -> Iterator[Marker]:
-        at = self._next_marker
-        self._next_marker += n
-        for stamp, line in zip(self._marker_stamps[at : at + n], self._markers[at : at + n], strict=True):
-            found = json.loads(line)
-            yield Marker(stamp, found["value"], found["stream"])
+    def _piece(self, row: ClockRow) -> tuple[NDArray[np.float32], NDArray[np.float64]] | None:
+        """Its samples and stamps; None where the file has lost them."""
+        samples, stamps = self._places[int(row.apart)]
+        n, at = int(row.count), int(row.number)
+        if at >= len(stamps) or stamps[at] != row.stamp_there:
+            earlier = np.flatnonzero(stamps[:at] == row.stamp_there)  # chunks before it were lost
+            if not len(earlier):
+                self.n_lost += n
+                return None
+            at = int(earlier[-1])
+        if row.apart:
+            return samples[at : at + n], stamps[at : at + n]
+        return samples[at : at + n], even_stamps(row.first_stamp, row.last_stamp, n)
 
 
 def _joined(pieces: list[tuple[NDArray[np.float32], NDArray[np.float64]]], row: ClockRow) -> Chunk:

@@ -183,6 +183,8 @@ def _markers(
     streams: list[dict[str, Any]], data: dict[str, Any], names: Sequence[str] | None, zero: float, path: Path
 ) -> list[Marker]:
     chosen = [s for s in streams if s is not data and float(s["info"]["nominal_srate"][0]) == 0]
+    if names is None:  # a session's own streams speak of samples and results
+        chosen = [s for s in chosen if not _text(s["info"], "name").startswith("rtdecode.")]
     if names is not None:
         missing = sorted(set(names) - {_text(s["info"], "name") for s in chosen})
         if missing:
