@@ -3,12 +3,11 @@
 liblsl's own recovery is off: it reattaches to a stream with another rate or other channels without a word.
 """
 
-import contextlib
 import math
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -29,7 +28,9 @@ from rtdecode.sources.lsl_streams import (
     StreamQuery,
     describe_stream,
     measure_offset,
+    open_inlet,
     pylsl,
+    reachable,
     resolve,
     same_host,
 )
@@ -41,6 +42,8 @@ _POLL_S = 0.02
 #: How often is looked whether the stream is lost, or its reader is elsewhere.
 _WATCH_S = 0.02
 _OFFSET_EVERY_S = 5.0
+#: How often is looked whether a clock is to be measured: every so often, and at once after a reconnect.
+_MEASURE_S = 0.25
 #: How often is looked for a second sender that answers to the same description.
 _LOOK_AROUND_S = 5.0
 #: A stream that is silent for so long is looked for, in case its sender went without a word (a cable, a power cut).
@@ -113,29 +116,32 @@ class Link(ABC):
         """Find the stream, read its description, and measure its clock; raises `SourceError` where that fails."""
         deadline = hostclock.now() + timeout
         found = resolve(query, timeout, settle)
-        with _reachable(found):
-            inlet, info = _open(found, max(0.5, deadline - hostclock.now()))
+        with reachable(found):
+            inlet, info = open_inlet(found, max(0.5, deadline - hostclock.now()))
             offset = self._first_offset(inlet, info, max(0.5, deadline - hostclock.now()))
         self.inlet, self.info, self.offset = inlet, info, offset
 
     def subscribe(self, timeout: float) -> None:
         """Have the sender send. Last of all, since a sender may begin as soon as somebody listens."""
-        with _reachable(self.info):
+        with reachable(self.info):
             self.inlet.open_stream(timeout)
 
     def attach(self, found: Any, validate: Callable[[Any], None], timeout: float) -> None:
         """Go on with a stream that was found again. Subscribed at once: its clock is measured while samples come.
+
+        That takes liblsl two thirds of a second. Where the clock was this host's own before, nobody waits for it.
 
         Raises
         ------
         SourceError
             What `validate` says of its description, or it cannot be reached.
         """
-        with _reachable(found):
-            inlet, info = _open(found, timeout)
+        with reachable(found):
+            inlet, info = open_inlet(found, timeout)
             validate(info)
             inlet.open_stream(timeout)
-            offset = self._first_offset(inlet, info, timeout)
+            ours = same_host(info) and same_host(self.info) and self.offset.known and self.offset.offset == 0.0
+            offset = ClockOffset(same_host=True) if ours else self._first_offset(inlet, info, timeout)
         self.inlet, self.info, self.offset = inlet, info, offset
         self.reconnects += 1
 
@@ -187,10 +193,14 @@ class Link(ABC):
         self.inlet = None
 
     def _measure(self) -> None:
-        while not self.stop.wait(_OFFSET_EVERY_S):
+        last, due = self.inlet, hostclock.now() + _OFFSET_EVERY_S
+        while not self.stop.wait(_MEASURE_S):
             inlet, offset = self.inlet, self.offset
             if inlet is None:
                 return
+            if inlet is last and hostclock.now() < due:
+                continue
+            last, due = inlet, hostclock.now() + _OFFSET_EVERY_S
             try:
                 measured = measure_offset(inlet, 1.0)
             except RuntimeError:
@@ -201,26 +211,6 @@ class Link(ABC):
     @abstractmethod
     def _run(self) -> None:
         """What the watching thread does until `stop` is set."""
-
-
-def _open(found: Any, timeout: float) -> tuple[Any, Any]:
-    """An inlet, and the whole description."""
-    # as_numpy: text comes as bytes; pylsl's own decoding would lose the marker over one that is not UTF-8.
-    inlet = pylsl().StreamInlet(found, recover=False, processing_flags=0, as_numpy=True)
-    return inlet, inlet.info(timeout)
-
-
-@contextlib.contextmanager
-def _reachable(found: Any) -> Iterator[None]:
-    """Says which stream it was that could not be opened."""
-    module = pylsl()
-    try:
-        yield
-    except (module.util.LostError, module.util.TimeoutError) as error:
-        raise StreamNotFoundError(
-            f"an LSL stream is visible ({describe_stream(found)}) but cannot be opened ({error}); check that the "
-            "firewall lets its TCP port through, or restart the sender"
-        ) from error
 
 
 class DataLink(Link):

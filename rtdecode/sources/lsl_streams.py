@@ -1,8 +1,10 @@
 """Finding LSL streams, reading what they declare, and pulling from them without losing what has come."""
 
+import contextlib
 import ctypes
 import socket
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,6 +165,26 @@ def _position(channel: "ElementTree.Element[str]") -> tuple[float, float, float]
 def format_of(info: Any) -> str:
     """Name of the number format of a stream."""
     return _FORMATS.get(info.channel_format(), f"format {info.channel_format()}")
+
+
+def open_inlet(found: Any, timeout: float) -> tuple[Any, Any]:
+    """An inlet, and the whole description."""
+    # as_numpy: text comes as bytes; pylsl's own decoding would lose the marker over one that is not UTF-8.
+    inlet = pylsl().StreamInlet(found, recover=False, processing_flags=0, as_numpy=True)
+    return inlet, inlet.info(timeout)
+
+
+@contextlib.contextmanager
+def reachable(found: Any) -> Iterator[None]:
+    """Says which stream it was that could not be opened."""
+    module = pylsl()
+    try:
+        yield
+    except (module.util.LostError, module.util.TimeoutError) as error:
+        raise StreamNotFoundError(
+            f"an LSL stream is visible ({describe_stream(found)}) but cannot be opened ({error}); check that the "
+            "firewall lets its TCP port through, or restart the sender"
+        ) from error
 
 
 class Puller:
