@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtdecode import hostclock
-from rtdecode.chaos import BUNDLE, truth
+from rtdecode.chaos import BUNDLE
 from rtdecode.chaos.tally import Life
 from rtdecode.config import load
 from rtdecode.daemon import control
@@ -49,7 +49,6 @@ dir = {folder}
 dir = {recordings}
 subject = "chaos"
 task = {over}
-retry_s = 0.5
 
 [pipelines.{pipeline}]
 bundle = {bundle}
@@ -109,7 +108,7 @@ class Stage:
         source = {
             "lsl": f'kind = "lsl"\nname = "{self._address}"\nmarkers = [{{ name = "{self._address}-markers" }}]',
             "zmq": f'kind = "zmq"\nendpoint = "tcp://{self._address}"',
-            "fieldtrip": f'kind = "fieldtrip"\nhost = "{host}"\nport = {port}\ndeclare = {{ unit = "{truth.UNIT}" }}',
+            "fieldtrip": f'kind = "fieldtrip"\nhost = "{host}"\nport = {port}',
         }[self.over]
         return _CONFIG.format(
             source=source,

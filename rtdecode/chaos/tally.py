@@ -112,7 +112,7 @@ class Tally:
         if stamp is None:
             return "no stamp"
         error = stamp - life.stamp(said.last)
-        allowed = max((1 + SLACK) / life.sfreq, getattr(message.ledger, "uncertainty", None) or 0.0)
+        allowed = max((1 + SLACK) / life.sfreq, message.ledger.uncertainty or 0.0)
         if not math.isfinite(error) or abs(error) > allowed:
             return f"its stamp is off by {error * 1e3:.1f} ms (allowed {allowed * 1e3:.1f})"
         if message.marker is not None:

@@ -21,7 +21,7 @@ import zmq
 from rtdecode import hostclock
 from rtdecode.config import Config, RecordingConfig, SimulatedConfig
 from rtdecode.daemon import bus, control
-from rtdecode.daemon.endpoints import endpoints, prepare
+from rtdecode.daemon.endpoints import endpoints, log_of, prepare
 from rtdecode.daemon.log import ReplayLog
 from rtdecode.daemon.process import Stop
 from rtdecode.daemon.recording import ERRORS, Recording
@@ -31,6 +31,7 @@ from rtdecode.errors import ConfigError, RtdecodeError
 from rtdecode.signal import Batch, Chunk, Notice, SourceState, StreamInfo
 from rtdecode.sources.base import Source
 from rtdecode.sources.state import SourceWatch
+from rtdecode.wire.clock import clock_id
 from rtdecode.wire.framing import encode
 from rtdecode.wire.messages import Event
 
@@ -113,8 +114,12 @@ class Acquire:
             publisher.setsockopt(zmq.SNDHWM, QUEUED)
             publisher.setsockopt(zmq.LINGER, 1000)
             bind(publisher, found.samples)
+            if self._config.bus.share is not None:
+                bind(publisher, self._config.bus.share)
             self._publisher = publisher
             log = stack.enter_context(contextlib.closing(Server[bus.LogRequest](context, found.log, bus.LogRequest)))
+            if self._config.bus.share is not None:
+                bind(log.socket, log_of(self._config.bus.share))
             asked = stack.enter_context(
                 contextlib.closing(Server[control.Request](context, found.acquire, control.Request))
             )
@@ -336,7 +341,11 @@ class Acquire:
                 self._answer_control(asked, *question)
 
     def _answer_log(self, log: Server[bus.LogRequest], caller: Any, request: bus.LogRequest) -> None:
-        self._asked = hostclock.now()
+        received = hostclock.now()
+        if isinstance(request, bus.Clock):
+            reading = bus.Reading(received=received, answered=hostclock.now(), clock=clock_id())
+            return log.answer(caller, msgspec.to_builtins(reading))
+        self._asked = received
         state = bus.LogState(run=self._run, oldest=self._log.oldest, next=self._log.next, info=None)
         frames: list[bytes] = []
         match request:
@@ -352,7 +361,8 @@ class Acquire:
                 frames = [frame for entry in entries for frame in entry.frames]
             case bus.Follow(name=name):
                 self._followers.add(name)
-                self._asked_for.add(name)
+                if not request.remote:
+                    self._asked_for.add(name)
             case bus.Leave(name=name):
                 self._followers.discard(name)
         log.answer(caller, msgspec.to_builtins(state), frames)
@@ -378,6 +388,7 @@ class Acquire:
         watch = self._watch
         return {
             "process": "acquire",
+            "pid": os.getpid(),
             "state": self._phase or (SourceState.CONNECTING if watch is None else watch.state).value,
             "state_s": now - (self._began if watch is None else watch.since),
             "silent_s": None if watch is None else watch.silent(now),
