@@ -177,7 +177,7 @@ class SessionFile:
         if not 0 <= raw.stream < len(self._origins) or not len(raw.stamps):
             return b""
         origin = self._origins[raw.stream]
-        values = _table(raw.values, origin)
+        values = _table(raw, origin)
         if raw.stream == 0 and self._scales is not None and isinstance(values, np.ndarray):
             self._wait_for_its_chunk(values, raw.stamps)
         return self._append(raw.stream + 1, raw.stamps, values)
@@ -315,18 +315,21 @@ def fits_a_stream(array: NDArray[np.generic]) -> bool:
     return array.dtype in _FORMATS and 0 < array.size <= _WIDEST
 
 
-def _table(values: NDArray[np.generic] | tuple[str, ...], origin: Origin) -> NDArray[np.generic] | list[list[str]]:
-    """Raw values as rows of the stream's channels."""
+def _table(raw: Raw, origin: Origin) -> NDArray[np.generic] | list[list[str]]:
+    """Raw values as rows of the stream's channels; text may come as one string for each sample, or for each value."""
+    n, wide, values = len(raw.stamps), origin.n_channels, raw.values
     if isinstance(values, np.ndarray) and origin.format != "string":
-        return values.reshape(-1, origin.n_channels)
+        return values.reshape(n, wide)
     flat = [_text(value) for value in np.asarray(values, object).ravel()]
+    if len(flat) == n * wide:
+        rows = [flat[at : at + wide] for at in range(0, len(flat), wide)]
+    else:
+        rows = [[text, *[""] * (wide - 1)] for text in flat]
     if origin.format == "string":
-        if len(flat) % origin.n_channels == 0 and isinstance(values, np.ndarray):
-            return [flat[at : at + origin.n_channels] for at in range(0, len(flat), origin.n_channels)]
-        return [[text] + [""] * (origin.n_channels - 1) for text in flat]
+        return rows
     # Codes that were made text, several channels joined by commas.
-    numbers = [[float(part) for part in text.split(",")] for text in flat]
-    return np.array(numbers, np.float64).reshape(-1, origin.n_channels)
+    numbers = [[float(part) for value in row if value for part in value.split(",")] for row in rows]
+    return np.array(numbers, np.float64).reshape(n, wide)
 
 
 def _text(value: object) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -74,6 +75,7 @@ def stream_header(stream: int, origin: Origin, desc: Sequence[Element] = ()) -> 
     """
     if origin.xml and _describes(origin):
         return _of_stream(STREAM_HEADER, stream, origin.xml.encode("utf-8", "replace"))
+    inside = _desc_of(origin) if origin.xml else xml(desc)
     info = (
         ("name", origin.name),
         ("type", origin.type),
@@ -82,9 +84,17 @@ def stream_header(stream: int, origin: Origin, desc: Sequence[Element] = ()) -> 
         ("channel_format", origin.format),
         ("source_id", origin.source_id),
         ("hostname", origin.hostname),
-        ("desc", desc),
     )
-    return _of_stream(STREAM_HEADER, stream, f"{_XML}<info>{xml(info)}</info>".encode())
+    return _of_stream(STREAM_HEADER, stream, f"{_XML}<info>{xml(info)}<desc>{inside}</desc></info>".encode())
+
+
+def _desc_of(origin: Origin) -> str:
+    """What a sender's description says below ``desc``, where it is not a stream's whole one; empty where it is none."""
+    try:
+        found = ElementTree.fromstring(origin.xml).find("desc")
+    except ElementTree.ParseError:
+        return ""
+    return "" if found is None else "".join(ElementTree.tostring(one, "unicode") for one in found)
 
 
 def _describes(origin: Origin) -> bool:

@@ -169,7 +169,15 @@ class FieldTripSource:
         )
         xml = f"<info><desc><channels>{names}</channels></desc></info>"
         kind = _RECORDED[self._header.data_type][0]
-        samples = Origin(info.source, "Data", sfreq=info.sfreq, format=kind, n_channels=len(info.channels), xml=xml)
+        samples = Origin(
+            info.source,
+            "Data",
+            sfreq=info.sfreq,
+            format=kind,
+            n_channels=len(info.channels),
+            xml=xml,
+            scales=tuple(self._described.scales.tolist()),
+        )
         return (samples, Origin(self._events_name, "Markers")) if self._with_events else (samples,)
 
     def _describe(self, header: Header) -> Described:

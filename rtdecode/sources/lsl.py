@@ -114,7 +114,8 @@ class LslSource:
             self.close()
             raise
         self._was = self._declared(raw, identity(raw))
-        self._origins = tuple(_origin(link.info) for link in links)
+        scales = self._described.scales.tolist()
+        self._origins = (_origin(raw, scales), *(_origin(link.info) for link in self._markers))
         self._info = StreamInfo(
             self._described.channels,
             float(raw.nominal_srate()),
@@ -123,8 +124,8 @@ class LslSource:
             self._described.declared_by_user,
         )
         self._clock = StreamClock(self._info.sfreq, self._data.offset)
-        for link in self._markers:
-            link.beside = self._data
+        for marker_link in self._markers:
+            marker_link.beside = self._data
         try:
             self._triggers = Triggers(self._rules, self._info)
             for link in links:
@@ -287,7 +288,7 @@ class LslSource:
             raise ChangedError(f"the LSL stream {self._data.info.name()!r}", found)
 
 
-def _origin(raw: Any) -> Origin:
+def _origin(raw: Any, scales: Sequence[float] = ()) -> Origin:
     return Origin(
         raw.name(),
         raw.type(),
@@ -297,6 +298,7 @@ def _origin(raw: Any) -> Origin:
         format_of(raw),
         raw.channel_count(),
         raw.as_xml(),
+        tuple(scales),
     )
 
 
