@@ -14,6 +14,7 @@ from rtdecode.config.sections import (
     RecordingConfig,
     SessionConfig,
     SimulatedConfig,
+    ZmqConfig,
 )
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "RecordingConfig",
     "SessionConfig",
     "SimulatedConfig",
+    "ZmqConfig",
     "load",
     "parse",
 ]

@@ -15,11 +15,13 @@ from rtdecode.config.sections import (
     RecordingConfig,
     SimulatedConfig,
     SlidingWindow,
+    ZmqConfig,
 )
 
 #: Parts that pydantic puts into an error's place for the members of a union; they are no keys of the file.
 _TAGS: dict[str, type[BaseModel]] = {
     "lsl": LslConfig,
+    "zmq": ZmqConfig,
     "fieldtrip": FieldTripConfig,
     "recording": RecordingConfig,
     "simulated": SimulatedConfig,
@@ -40,11 +42,11 @@ def explain(detail: Any) -> Problem:
             message = f"is missing{_expected(parent, key)}"
         case "union_tag_not_found":
             place = f"{place}.kind"
-            message = "is missing; expected lsl, fieldtrip, recording or simulated"
+            message = "is missing; expected lsl, zmq, fieldtrip, recording or simulated"
         case "union_tag_invalid":
             place = f"{place}.kind"
             given = detail["ctx"]["tag"]
-            message = f"is {given!r}{suggest(given, _TAGS)}; expected lsl, fieldtrip, recording or simulated"
+            message = f"is {given!r}{suggest(given, _TAGS)}; expected lsl, zmq, fieldtrip, recording or simulated"
         case "value_error":
             message = str(detail["ctx"]["error"])
         case "literal_error":

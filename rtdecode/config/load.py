@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from rtdecode.config.explain import explain
 from rtdecode.config.problems import InvalidConfigError, Problem, key_lines, with_line
-from rtdecode.config.sections import Config, FieldTripConfig, PipelineConfig, RecordingConfig
+from rtdecode.config.sections import Config, FieldTripConfig, PipelineConfig, RecordingConfig, ZmqConfig
 from rtdecode.errors import ConfigError
 from rtdecode.wire.endpoint import check_endpoint
 
@@ -74,7 +74,11 @@ def _resolved(config: Config, path: Path) -> Config:
         source = source.model_copy(update={"path": folder / source.path})
     if isinstance(source, FieldTripConfig) and source.sensors is not None:
         source = source.model_copy(update={"sensors": folder / source.sensors})
+    if isinstance(source, ZmqConfig):
+        source = source.model_copy(update={"endpoint": _absolute(source.endpoint, folder)})
     bus = config.bus if config.bus.dir is None else config.bus.model_copy(update={"dir": folder / config.bus.dir})
+    if bus.share is not None:
+        bus = bus.model_copy(update={"share": _absolute(bus.share, folder)})
     recording = config.recording
     if recording is not None:
         recording = recording.model_copy(update={"dir": folder / recording.dir})
@@ -115,6 +119,8 @@ def _name_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _endpoint_problems(data: Mapping[str, Any], folder: Path) -> Iterator[Problem]:
     """From the raw file, so that what else is wrong hides nothing."""
+    yield from _single_endpoint(data, folder, "source", "endpoint", connects=True)
+    yield from _single_endpoint(data, folder, "bus", "share", connects=False)
     pipelines = data.get("pipelines")
     seen: dict[str, str] = {}
     for name, pipeline in pipelines.items() if isinstance(pipelines, dict) else ():
@@ -131,3 +137,17 @@ def _endpoint_problems(data: Mapping[str, Any], folder: Path) -> Iterator[Proble
         first = seen.setdefault(endpoint, name)
         if first != name and not endpoint.endswith((":0", ":*")):
             yield Problem(place, f"{endpoint} is where pipeline {first!r} publishes; expected an endpoint of its own")
+
+
+def _single_endpoint(
+    data: Mapping[str, Any], folder: Path, section: str, key: str, *, connects: bool
+) -> Iterator[Problem]:
+    table = data.get(section)
+    if not isinstance(table, dict):
+        return
+    endpoint = table.get(key)
+    if isinstance(endpoint, str):
+        try:
+            check_endpoint(_absolute(endpoint, folder), bind=not connects or table.get("bind") is True)
+        except ConfigError as error:
+            yield Problem(f"{section}.{key}", str(error))

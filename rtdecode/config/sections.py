@@ -187,6 +187,41 @@ class FieldTripConfig(_Source):
     """End when the buffer is lost, instead of looking for it again."""
 
 
+class ZmqConfig(_Source):
+    """A live stream over ZeroMQ: the minimal format, or another machine's *acquire*."""
+
+    kind: Literal["zmq"]
+    """``zmq``"""
+    endpoint: str
+    """Where: ``tcp://HOST:PORT`` or ``ipc://PATH``; with ``format = "rtdecode"`` the other machine's `bus.share`."""
+    format: Literal["json", "rtdecode"] = "json"
+    """``json``: a JSON header and a raw frame (docs/zmq-source.md); ``rtdecode``: another machine's *acquire*."""
+    stream: str | None = Field(default=None, min_length=1)
+    """Name of the stream; the first one that comes where absent. Of ``json`` alone, as are the next three."""
+    bind: bool = False
+    """Listen at `endpoint`, instead of connecting to it."""
+    pattern: Literal["sub", "pull"] = "sub"
+    """``sub`` where senders have a PUB socket, ``pull`` where they have a PUSH socket."""
+    topic: str = ""
+    """Prefix of the topics that are taken, where senders put one first."""
+    timeout_s: Positive = 10.0
+    """Seconds to wait for the first samples, and for the sender after a loss, before giving up."""
+    lateness_s: NonNegative = 0.5
+    """How late a marker may arrive after its stamp; marker-locked windows wait that long for it. Of ``json`` alone."""
+    end_when_lost: bool = False
+    """End when the sender is lost, instead of waiting for it."""
+
+    @model_validator(mode="after")
+    def _own_keys(self) -> "ZmqConfig":
+        if self.format == "rtdecode":
+            strange = {"stream", "bind", "pattern", "topic", "lateness_s", "declare"} & self.model_fields_set
+            if strange:
+                raise ValueError(f"has {', '.join(sorted(strange))} with format = 'rtdecode'; expected none of these")
+        if self.pattern == "pull" and self.topic:
+            raise ValueError("has a topic with pattern = 'pull', which takes everything; expected pattern = 'sub'")
+        return self
+
+
 class RecordingConfig(_Source):
     """A recorded file, played at a steady rate."""
 
@@ -233,6 +268,9 @@ class BusConfig(_Section):
     """How far back *decode* can ask for what it missed."""
     log_mb: Positive = 256.0
     """Largest size of that log in megabytes."""
+    share: str | None = None
+    """Where another machine's rtdecode may read the samples: ``tcp://HOST:PORT``; its questions go to the next port.
+    Neither encrypted nor authenticated: a network of your own, or a tunnel."""
     drain_s: Positive = 5.0
     """How long *acquire* waits at its end for decoders that still ask for samples."""
 
@@ -455,7 +493,9 @@ class PipelineConfig(_Section):
         return tuple(window.spec() for window in self.windows)
 
 
-SourceConfig = Annotated[LslConfig | FieldTripConfig | RecordingConfig | SimulatedConfig, Field(discriminator="kind")]
+SourceConfig = Annotated[
+    LslConfig | ZmqConfig | FieldTripConfig | RecordingConfig | SimulatedConfig, Field(discriminator="kind")
+]
 
 
 class Config(_Section):

@@ -37,9 +37,13 @@ class Since(_Ask, tag="since", frozen=True, kw_only=True):
 
 
 class Follow(_Ask, tag="follow", frozen=True, kw_only=True):
-    """`name` is ready to decode: a recording may start, and the log stays at the end until it has left."""
+    """`name` is ready to decode: a recording may start, and the log stays at the end until it has left.
+
+    One that is elsewhere (`remote`) is not waited for at the start.
+    """
 
     name: str
+    remote: bool = False
 
 
 class Leave(_Ask, tag="leave", frozen=True, kw_only=True):
@@ -48,7 +52,19 @@ class Leave(_Ask, tag="leave", frozen=True, kw_only=True):
     name: str
 
 
-LogRequest = Info | Since | Follow | Leave
+class Clock(_Ask, tag="clock", frozen=True, kw_only=True):
+    """What time is it there. Answered with a `Reading`."""
+
+
+LogRequest = Info | Since | Follow | Leave | Clock
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """Host time at which the question was read, and at which the answer was given; the clock's name."""
+
+    received: float
+    answered: float
+    clock: str
 
 
 class LogState(msgspec.Struct, frozen=True, kw_only=True):

@@ -63,6 +63,22 @@ def endpoints(config: Config) -> Endpoints:
     return Endpoints(folder, samples, log, acquire, dict(zip(names, decoders, strict=True)))
 
 
+def log_of(samples: str) -> str:
+    """Where the questions go whose samples come from an address that is shared with other machines: the next port.
+
+    Raises
+    ------
+    ConfigError
+        There is none.
+    """
+    if samples.startswith("ipc://"):
+        return f"{samples}.log"
+    base, _, port = samples.rpartition(":")
+    if not 0 < int(port) < 65_535:
+        raise ConfigError(f"{samples} cannot be shared: the next port is needed too; choose a port from 1 to 65534")
+    return f"{base}:{int(port) + 1}"
+
+
 def prepare(found: Endpoints, *, private: bool) -> None:
     """Make the runtime folder, for this user alone.
 

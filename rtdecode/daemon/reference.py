@@ -48,6 +48,7 @@ Keys without a default must be given.
 _TABLES = (
     ("[session]", "SessionConfig"),
     ('[source] with kind = "lsl"', "LslConfig"),
+    ('[source] with kind = "zmq"', "ZmqConfig"),
     ('[source] with kind = "fieldtrip"', "FieldTripConfig"),
     ('[source] with kind = "recording"', "RecordingConfig"),
     ('[source] with kind = "simulated"', "SimulatedConfig"),

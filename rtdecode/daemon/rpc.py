@@ -17,8 +17,11 @@ from rtdecode import hostclock
 from rtdecode.errors import ProcessError, RtdecodeError
 from rtdecode.wire.endpoint import port_in_use, refuse_live_ipc
 
-#: Largest request, in bytes.
-MAX_REQUEST = 65_536
+#: Largest request, in bytes. A larger one is refused with an answer, as long as libzmq hands it out: it ends a
+#: connection that announces a frame of more than `MAX_FRAME`, before memory is taken for it.
+MAX_REQUEST, MAX_FRAME = 65_536, 8 << 20
+#: Frames of a request that are kept.
+_MAX_FRAMES = 8
 
 T = TypeVar("T")
 
@@ -61,7 +64,7 @@ class Server(Generic[T]):
         self.refused = 0
         self._requests = requests
         self.socket = context.socket(zmq.ROUTER)
-        self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
         self.socket.setsockopt(zmq.LINGER, 500)
         bind(self.socket, endpoint)
 
@@ -69,10 +72,16 @@ class Server(Generic[T]):
         """The next well-formed request that has arrived; malformed ones are refused on the way. None where none has."""
         while True:
             try:
-                frames = self.socket.recv_multipart(zmq.NOBLOCK)
+                frames = [self.socket.recv(zmq.NOBLOCK)]
             except zmq.Again:
                 return None
-            request = self._read(frames)
+            n = 1
+            while self.socket.getsockopt(zmq.RCVMORE):
+                frame = self.socket.recv(zmq.NOBLOCK)  # libzmq hands out whole messages only
+                n += 1
+                if n <= _MAX_FRAMES:
+                    frames.append(frame)
+            request = self._read(frames, n)
             if request is not None:
                 return request
 
@@ -88,15 +97,17 @@ class Server(Generic[T]):
         """Let go of the socket."""
         self.socket.close()
 
-    def _read(self, frames: list[bytes]) -> tuple[Caller, T] | None:
+    def _read(self, frames: list[bytes], n: int) -> tuple[Caller, T] | None:
         # A REQ socket sends [identity, (number of the request), empty, body]: what is up to the empty frame goes back.
         cut = frames.index(b"", 1) + 1 if b"" in frames[1:3] else 0
-        well_formed = cut > 0 and len(frames) == cut + 1
+        well_formed = cut > 0 and n == cut + 1
         body = frames[cut] if well_formed else b""
         caller = Caller(tuple(frames[:cut]) or (frames[0], b""), json=body[:1] in (b"{", b"["))
         try:
             if not well_formed:
-                raise ProcessError(f"expected one frame from a REQ socket; got {len(frames) - 1} frames")
+                raise ProcessError(f"expected one frame from a REQ socket; got {n - 1} frames")
+            if len(body) > MAX_REQUEST:
+                raise ProcessError(f"expected at most {MAX_REQUEST} bytes; got {len(body)}")
             decode = msgspec.json.decode if caller.json else msgspec.msgpack.decode
             return caller, decode(body, type=self._requests)
         except (ValueError, RecursionError) as error:  # msgspec's errors and UnicodeDecodeError are ValueErrors
@@ -126,9 +137,11 @@ class Client:
         Whom to ask.
     who : str
         Who answers there, for messages.
+    max_bytes : int
+        Largest frame of an answer; -1 for any.
     """
 
-    def __init__(self, context: "zmq.Context[Any]", endpoint: str, who: str) -> None:
+    def __init__(self, context: "zmq.Context[Any]", endpoint: str, who: str, *, max_bytes: int = -1) -> None:
         self._endpoint = endpoint
         self._who = who
         self._socket = context.socket(zmq.REQ)
@@ -136,6 +149,7 @@ class Client:
         self._socket.setsockopt(zmq.REQ_RELAXED, 1)
         self._socket.setsockopt(zmq.REQ_CORRELATE, 1)
         self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, max_bytes)
         self._socket.connect(endpoint)
 
     def ask(self, request: msgspec.Struct, timeout: float) -> tuple[dict[str, Any], list[bytes]]:

@@ -7,18 +7,21 @@ from types import TracebackType
 from typing import Self
 
 from rtdecode import hostclock
-from rtdecode.config import FieldTripConfig, LslConfig, RecordingConfig, SimulatedConfig
+from rtdecode.config import FieldTripConfig, LslConfig, RecordingConfig, SimulatedConfig, ZmqConfig
+from rtdecode.daemon.remote import RemoteSource
 from rtdecode.signal import Batch, Origin, StreamInfo
 from rtdecode.sources.base import Source
 from rtdecode.sources.fieldtrip import FieldTripSource
 from rtdecode.sources.recording import RecordingSource
 from rtdecode.sources.simulated import SimulatedSource
+from rtdecode.sources.zmq_source import ZmqSource
+from rtdecode.wire.clock import clock_id
 
 #: Chunks per second of a paced recording, as an amplifier hands them over.
 CHUNK_RATE = 50.0
 
 
-def make_source(config: LslConfig | FieldTripConfig | RecordingConfig | SimulatedConfig) -> Source:
+def make_source(config: LslConfig | ZmqConfig | FieldTripConfig | RecordingConfig | SimulatedConfig) -> Source:
     """The source that the configuration names, not yet open."""
     match config:
         case SimulatedConfig():
@@ -34,6 +37,8 @@ def make_source(config: LslConfig | FieldTripConfig | RecordingConfig | Simulate
             return PacedRecording(config)
         case LslConfig():
             return _lsl(config)
+        case ZmqConfig():
+            return _zmq(config)
         case FieldTripConfig():
             return _fieldtrip(config)
 
@@ -52,6 +57,27 @@ def _lsl(config: LslConfig) -> Source:
         timeout_s=config.timeout_s,
         lateness_s=config.lateness_s,
         end_when_lost=config.end_when_lost,
+    )
+
+
+def _zmq(config: ZmqConfig) -> Source:
+    triggers = [trigger.rule() for trigger in config.triggers]
+    if config.format == "rtdecode":
+        return RemoteSource(
+            config.endpoint, triggers=triggers, timeout_s=config.timeout_s, end_when_lost=config.end_when_lost
+        )
+    return ZmqSource(
+        config.endpoint,
+        bind=config.bind,
+        pattern=config.pattern,
+        topic=config.topic,
+        stream=config.stream,
+        declare=config.declare.declare(),
+        triggers=triggers,
+        timeout_s=config.timeout_s,
+        lateness_s=config.lateness_s,
+        end_when_lost=config.end_when_lost,
+        clock=clock_id(),
     )
 
 
@@ -106,6 +132,7 @@ class PacedRecording:
             sfreq = whole.info.sfreq
         self._recording = self._source(max(1, round(sfreq / CHUNK_RATE)))
         info = self._recording.open()
+        self._zero = self._recording.zero
         self._next = self._recording.read()
         self._began = math.nan
         return info
@@ -122,19 +149,19 @@ class PacedRecording:
             return None
         if math.isnan(self._began):
             self._began = hostclock.now()
-        newest = 0.0 if batch.chunk is None else float(batch.chunk.stamps[-1])
+        newest = 0.0 if batch.chunk is None else float(batch.chunk.stamps[-1]) - self._zero
         wait = self._began + newest / self._config.speed - hostclock.now()
         if wait > 0 and (self._closed.wait(min(wait, timeout)) or wait > timeout):
             return None if self._closed.is_set() else Batch(None)
         self._next = self._recording.read()
-        return self._on_host_clock(batch) if self._config.speed == 1.0 else batch
+        return self._on_host_clock(batch) if self._config.speed == 1.0 else _without_arrival(batch)
 
     def _on_host_clock(self, batch: Batch) -> Batch:
-        chunk = batch.chunk
+        chunk, shift = batch.chunk, self._began - self._zero
         if chunk is not None:
-            chunk = dataclasses.replace(chunk, stamps=chunk.stamps + self._began, arrived=hostclock.now())
-        markers = [dataclasses.replace(marker, stamp=marker.stamp + self._began) for marker in batch.markers]
-        return Batch(chunk, markers, batch.watermark + self._began)
+            chunk = dataclasses.replace(chunk, stamps=chunk.stamps + shift, arrived=hostclock.now())
+        markers = [dataclasses.replace(marker, stamp=marker.stamp + shift) for marker in batch.markers]
+        return Batch(chunk, markers, batch.watermark + shift)
 
     def close(self) -> None:
         """Close the file; a `read` that waits in another thread returns."""
@@ -149,3 +176,10 @@ class PacedRecording:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _without_arrival(batch: Batch) -> Batch:
+    """A batch of a recorded session arrived when it was recorded, not now."""
+    if batch.chunk is None:
+        return batch
+    return dataclasses.replace(batch, chunk=dataclasses.replace(batch.chunk, arrived=math.nan))
