@@ -147,6 +147,7 @@ class Decoder:
         self.engine = engine
         self.heads = tuple(heads)
         self.variant = variant
+        self.interpolated = handling.interpolation.bad if handling.interpolation is not None else ()
         self.windows = tuple(windows)
         self.counts: Counter[Status] = Counter()
         self._clock = clock if clock is not None else _no_clock
@@ -297,9 +298,28 @@ class Decoder:
             found.append(opened)
         return found
 
-    def advance_to_end(self) -> list[Result | Task]:
-        """As `finish`, and encode nothing."""
-        return [self._open(due) for due in self._intake.finish()]
+    def advance_to_end(self, *, interrupted: bool = False) -> list[Result | Task]:
+        """As `finish`, and encode nothing. Sliding windows that had begun are `gap` where the stream was interrupted."""
+        return [self._open(due) for due in self._intake.finish(interrupted=interrupted)]
+
+    def resume(self, segment: int, first: int, stop: int, reason: str) -> list[Result]:
+        """Go on, before anything was pushed, where a decoder before this one left off.
+
+        Parameters
+        ----------
+        segment : int
+            The segment that it was in.
+        first, stop : int
+            The raw samples of it that the other one took and that are not here.
+        reason : str
+            Why; of windows that touch them, which are `skipped`.
+
+        Returns
+        -------
+        list of Result
+            Of the sliding windows that end there. The other decoder knows which of them are out.
+        """
+        return [self._settled(due) for due in self._intake.resume(segment, first, stop, reason)]
 
     def incidents(self) -> list[Incident]:
         """What happened to the stream since the last call: holes and what they cost, windows that turned out wrong."""

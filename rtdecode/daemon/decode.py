@@ -1,14 +1,16 @@
 """*decode*: the process that runs one pipeline.
 
-    acquire -> Follower -> Decoder -> ResultWriter -> Publisher
+    acquire -> Follower -> Decoder.advance -> Output: Budget -> Decoder.encode -> ResultWriter -> Publisher
 
-One thread does all of it, in turns that never wait for a subscriber, a questioner or the log for long. A swap of
-bundles is made ready in a second one.
+One thread does all of it, in turns that never wait for a subscriber, a questioner or the log for long. In each turn it
+takes all that has come, and then encodes one window of those that wait. A swap of bundles is made ready in a second
+thread.
 """
 
 import contextlib
 import gc
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,22 +23,34 @@ from rtdecode import hostclock
 from rtdecode.config import Config, LslConfig
 from rtdecode.daemon import control
 from rtdecode.daemon.endpoints import endpoints, prepare
-from rtdecode.daemon.follow import Arrival, Follower, Lost, Restarted
+from rtdecode.daemon.follow import Arrival, Follower, Heard, Lost, Restarted
 from rtdecode.daemon.model import build, make_decoder, verified
-from rtdecode.daemon.process import Stop
-from rtdecode.daemon.progress import Progress, ProgressFile, Published
+from rtdecode.daemon.output import Output
+from rtdecode.daemon.process import SUPERVISED, Stop
+from rtdecode.daemon.progress import Account, Progress, ProgressFile
+from rtdecode.daemon.published import Published
 from rtdecode.daemon.rpc import Caller, Server
 from rtdecode.daemon.swap import MARGIN_S, Start, Swap, lost_reason
-from rtdecode.decoder import Result, Status
+from rtdecode.decoder import Status
 from rtdecode.errors import ConfigError, ContractError, ProcessError, RtdecodeError
 from rtdecode.signal import Chunk
-from rtdecode.wire.messages import Event, Health
+from rtdecode.wire.messages import Event
 from rtdecode.wire.publisher import Publisher
 
 #: Live messages taken in one turn, before subscribers and questions are looked at.
 PER_TURN = 32
 
+#: Pages of the log taken in one turn, before a window is encoded.
+PAGES_PER_TURN = 16
+
 HEALTH_EVERY_S = 1.0
+
+#: What a pipeline announces itself, as its own samples pass: of what *acquire* announces, these are not passed on.
+OWN_EVENTS = frozenset({"connected", "gap", "reconnect", "end", "stop"})
+
+#: Why a window is a gap whose samples went with *acquire*; and why one is skipped that went with the log.
+RESTARTED = "acquire was started again before it was decoded"
+UNREAD = "its samples left the log while no process decoded"
 
 #: Beyond the source's own timeout: how long *acquire* may take to start.
 ACQUIRE_TIMEOUT_S = 20.0
@@ -73,7 +87,7 @@ class Decode:
         self._newest = math.nan
         self._position: tuple[int, int] | None = None
         self._compare_until = -math.inf
-        self._resume = (0, 0)
+        self._joining = True
         self._next_health = 0.0
 
     def run(self, on_ready: Callable[[str], None]) -> None:
@@ -95,7 +109,7 @@ class Decode:
             earlier = self._file.load()
             path = self._path(earlier)
             opened = verified(path, self._pipeline)
-            stack.callback(opened[1].close)
+            stack.callback(opened.engine.close)
             self._context = stack.enter_context(zmq.Context())
             self._follower = stack.enter_context(contextlib.closing(Follower(self._context, self._found, self._name)))
             self._asked = stack.enter_context(
@@ -111,14 +125,15 @@ class Decode:
             if info is None:
                 return
             self._info = info
-            if earlier is not None and earlier.run != self._follower.run:
+            # A supervisor begins without a record: what is there is of this session, whoever has crashed meanwhile.
+            if earlier is not None and earlier.run != self._follower.run and SUPERVISED not in os.environ:
                 earlier = None
                 if path != self._pipeline.bundle:  # swapped in another session: that session is over
-                    opened[1].close()
+                    opened.engine.close()
                     path = self._pipeline.bundle
                     opened = verified(path, self._pipeline)
             self._model = build(path, self._name, self._pipeline, self._info, opened)
-            stack.callback(lambda: self._model.engine.close())
+            stack.callback(lambda: self._model.close())
             self._begin(earlier)
             self._publisher.describe(self._model.description(self._name, self._info))
             self._follower.follow()
@@ -137,14 +152,21 @@ class Decode:
         return self._pipeline.bundle
 
     def _begin(self, earlier: Progress | None) -> None:
+        run = self._follower.run
+        self._account = Account(earlier if earlier is not None else Progress(run=run))
+        progress = self._account.progress
+        progress.bundle = str(self._model.path)
+        self._output = Output(self._name, self._pipeline, self._publisher, self._account, self._file, self._model)
         if earlier is None:
-            self._progress = Progress(run=self._follower.run, bundle=str(self._model.path))
             return
-        self._progress = earlier
-        self._progress.bundle = str(self._model.path)
-        self._resume = (earlier.done, earlier.part)
-        self._follower.base = earlier.base
-        self._logger.info("taking over", windows_published=earlier.due, entry=earlier.done)
+        self._logger.info("taking over", windows_published=sum(earlier.counts.values()), entry=earlier.taken)
+        if earlier.run == run:
+            self._follower.resume(earlier.base, earlier.segment)
+            return
+        # *acquire* was started again too: its log begins anew, and segments are numbered on.
+        progress.run, progress.taken, progress.base = run, 0, max(earlier.base, earlier.segment) + 1
+        self._follower.resume(progress.base, progress.base)
+        self._output.take(self._account.forsaken(Status.GAP, RESTARTED), math.nan)
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 
@@ -160,7 +182,7 @@ class Decode:
         self._finish()
 
     def _patience_ms(self) -> int:
-        if self._follower.behind:
+        if self._follower.behind or self._output.waiting:
             return 0
         wait = max(0.0, self._next_health - hostclock.now())
         return math.ceil(1e3 * min(wait, 0.02 if self._swap is not None else HEALTH_EVERY_S))
@@ -172,11 +194,9 @@ class Decode:
 
     def _turn(self) -> None:
         self._attend()
-        for entry in self._follower.read(PER_TURN):
-            self._take(entry)
-            self._attend()
-            if self._ended:
-                break
+        self._take_what_came()
+        self._output.work()
+        self._output.save()
         self._publisher.service()
         while (question := self._asked.receive()) is not None:
             self._answer(*question)
@@ -185,16 +205,30 @@ class Decode:
         if hostclock.now() >= self._next_health:
             self._health()
 
+    def _take_what_came(self) -> bool:
+        """Samples from the bus, or from the log until it has no more; whether there were any."""
+        came = False
+        for _ in range(PAGES_PER_TURN):
+            page = False
+            for entry in self._follower.read(PER_TURN):
+                page = came = True
+                self._output.hold()
+                self._take(entry)
+                self._attend()
+                if self._ended:
+                    return came
+            if not (page and self._follower.behind):
+                break
+        return came
+
     def _finish(self) -> None:
         """Decode what was received, publish it all, and say how it went."""
         self._stop.supervised.leave()
         deadline = hostclock.now() + DRAIN_S
         while not self._ended and hostclock.now() < deadline:
-            entries = list(self._follower.read(PER_TURN))
-            for entry in entries:
-                self._take(entry)
-            if not entries:  # nothing left, or a log that answers no more
+            if not self._take_what_came():  # nothing left, or a log that answers no more
                 break
+        self._output.drain(deadline)
         if self._swap is not None:
             self._swap.cancel()
             self._asked.refuse(self._swap.caller, ProcessError("the process ends"))
@@ -203,72 +237,97 @@ class Decode:
             self._event("stop", f"stopped by {self._stop.reason}")
         self._health()
         self._follower.leave()
-        counts = " ".join(f"{status}={n}" for status, n in sorted(self._progress.counts.items()))
-        self._logger.info("done", windows=self._progress.due, counts=counts, dropped=self._publisher.dropped)
+        progress = self._account.progress
+        counts = " ".join(f"{status}={n}" for status, n in sorted(progress.counts.items()))
+        self._logger.info("done", windows=progress.due, counts=counts, dropped=self._publisher.dropped)
 
     # --- samples ------------------------------------------------------------------------------------------------------
 
-    def _take(self, entry: Arrival | Lost | Restarted) -> None:
+    def _take(self, entry: Arrival | Lost | Restarted | Heard) -> None:
         match entry:
             case Arrival():
                 self._decode(entry)
             case Lost():
-                self._event("lost", lost_reason(entry), first=entry.first, stop=entry.stop)
+                self._lost(lost_reason(entry), entry.first, entry.stop)
                 self._model.decoder.lost(lost_reason(entry))
             case Restarted():
                 self._restarted()
+                return
+            case Heard(event):
+                if event.event not in OWN_EVENTS:
+                    self._publisher.send(f"{self._name}.event", msgspec.structs.replace(event, pipeline=self._name))
                 return
         if self._swap is not None:
             self._swap.put(entry, self._newest)
 
     def _decode(self, entry: Arrival) -> None:
-        batch, (done, part) = entry.batch, self._resume
-        out = entry.seq < done  # by the process before this one
-        self._model.engine.quiet = out
-        if batch.chunk is not None and len(batch.chunk):
-            self._note(batch.chunk, entry.seq)
-        results = self._model.decoder.push(batch.chunk, batch.markers, batch.watermark)
+        """Take samples, and hand on the windows that they make due."""
+        batch, chunk, decoder, account = entry.batch, entry.batch.chunk, self._model.decoder, self._account
+        new = entry.seq >= account.progress.taken  # not taken by a process before this one
+        if chunk is not None and len(chunk):
+            self._newest = float(chunk.stamps[-1])
+            if self._joining:
+                self._join(chunk, entry.seq)
+            self._position = (chunk.segment, chunk.stop_index)
+            if new:
+                account.moved(chunk.segment, chunk.first_index, chunk.stop_index)
+        if new:
+            left = account.forsaken(Status.SKIPPED, UNREAD)
+            self._output.take(left, math.nan)
+        items = decoder.advance(batch.chunk, batch.markers, batch.watermark)
         if entry.end:
-            results += self._model.decoder.finish()
-        if out:
-            return
-        skip = part if entry.seq == done else 0
-        for n, result in enumerate(results[skip:], start=skip + 1):
-            self._publish(result, entry.received)
-            self._progress.done, self._progress.part = entry.seq, n
-            self._file.save(self._progress)
-        self._progress.done, self._progress.part = entry.seq + 1, 0
-        self._file.save(self._progress)
+            items += decoder.advance_to_end()
+        self._tell(told=not new)
+        if self._newest < self._compare_until:  # the bundle before this one may have given them
+            items = [item for item in items if item not in self._published]
+        items = account.take(items, entry.seq)
+        for item in items:
+            self._published.note(item)
+        self._output.take(items, entry.received)
         if entry.end:
+            self._output.drain(attend=self._attend)
             self._ended = True
             self._event("end", "the source has ended")
 
-    def _note(self, chunk: Chunk, seq: int) -> None:
-        """Announce where we joined, holes and new segments."""
-        at, self._position = self._position, (chunk.segment, chunk.stop_index)
-        self._newest = float(chunk.stamps[-1])
-        if at is None:
-            done = self._resume[0]
-            if seq > done > 0:
-                self._event("lost", f"{seq - done} chunks left the log while no process decoded", first=done, stop=seq)
-            elif chunk.first_index or seq:
+    def _join(self, chunk: Chunk, seq: int) -> None:
+        """The first samples that this process takes: where is that, and what has it missed."""
+        self._joining = False
+        progress, decoder = self._account.progress, self._model.decoder
+        if progress.segment < 0:
+            if chunk.first_index or seq:
                 self._event("joined", f"decoding from index {chunk.first_index} on", index=chunk.first_index)
-        elif at[0] != chunk.segment:
-            self._event("reconnect", f"segment {chunk.segment} begins", segment=chunk.segment)
-        elif at[1] != chunk.first_index:
-            missing = chunk.first_index - at[1]
-            self._event(
-                "gap",
-                f"{missing} samples are missing before index {chunk.first_index}",
-                segment=chunk.segment,
-                n=missing,
-            )
+            return
+        if seq > progress.taken:
+            self._lost(f"{seq - progress.taken} chunks left the log while no process decoded", progress.taken, seq)
+        stop = progress.index
+        if chunk.segment == progress.segment:
+            stop = min(stop, chunk.first_index)
+        if chunk.segment >= progress.segment and stop > progress.first:
+            due = decoder.resume(progress.segment, progress.first, stop, UNREAD)
+            self._output.take(self._account.resume(due), math.nan)
+            if seq > progress.taken or chunk.segment == progress.segment:
+                decoder.lost(UNREAD)
+
+    def _lost(self, text: str, first: int, stop: int) -> None:
+        """Entries of the log were never seen here."""
+        self._event("lost", f"{text}; markers in them are not known here", first=first, stop=stop)
+
+    def _tell(self, *, told: bool) -> None:
+        """Publish what the decoder says about holes and segments, unless a process before this one has."""
+        for incident in self._model.decoder.incidents():
+            if not told:
+                self._event(incident.event, incident.text, **incident.details)
 
     def _restarted(self) -> None:
-        """*acquire* was started again: what is pending gets no more samples, and window ids go on in new segments."""
+        """*acquire* was started again: what has begun gets no more samples, and window ids go on in new segments."""
+        account = self._account
         if not self._ended:
-            for result in self._model.decoder.finish():
-                self._publish(result, hostclock.now())
+            items = self._model.decoder.advance_to_end(interrupted=True)
+            self._tell(told=False)
+            account.add(items)
+            self._output.take(items, math.nan)
+            self._output.take(account.forsaken(Status.GAP, RESTARTED), math.nan)
+        self._output.hold()
         info = self._follower.info()
         if info != self._info:
             raise ContractError(
@@ -280,31 +339,16 @@ class Decode:
             self._swap.cancel()
             self._asked.refuse(self._swap.caller, ProcessError("acquire was started again meanwhile; try once more"))
             self._swap = None
-        self._model.decoder = make_decoder(self._model.bundle, self._model.engine, self._pipeline, info)
+        model = self._model
+        model.decoder = make_decoder(model.opened, model.variant, self._pipeline, info)
         self._follower.follow()
         self._ended = False
-        self._resume = (0, 0)
+        self._joining = True
         self._position = None
-        self._progress = msgspec.structs.replace(
-            self._progress, run=self._follower.run, base=self._follower.base, done=0, part=0
-        )
+        progress = account.progress
+        progress.run, progress.base, progress.taken = self._follower.run, self._follower.base, 0
+        progress.segment, progress.first, progress.index = -1, 0, 0
         self._event("restart", "acquire was started again", segment=self._follower.base)
-
-    # --- results ------------------------------------------------------------------------------------------------------
-
-    def _publish(self, result: Result, received: float) -> None:
-        if self._newest < self._compare_until and result in self._published:
-            return  # given by the bundle before this one
-        writer = self._model.writer
-        message, arrays = writer.write(
-            result, received=received if math.isfinite(received) else None, published=hostclock.now()
-        )
-        if message.status == "late" and result.status is Status.OK and self._pipeline.on_late == "keep":
-            message = msgspec.structs.replace(message, status="ok", reason="")
-        self._publisher.send(writer.topic, message, arrays)
-        counts = self._progress.counts
-        counts[message.status] = counts.get(message.status, 0) + 1
-        self._published.note(result)
 
     def _event(self, event: str, text: str, **details: str | int | float | bool | None) -> None:
         message = Event(seq=0, origin=self._name, event=event, text=text, stamp=hostclock.now(), details=details)
@@ -312,17 +356,8 @@ class Decode:
         self._logger.info(text, about=event)
 
     def _health(self) -> None:
-        now = hostclock.now()
-        self._next_health = now + HEALTH_EVERY_S
-        message = Health(
-            seq=0,
-            pipeline=self._name,
-            due=self._progress.due,
-            counts={status.value: self._progress.counts.get(status.value, 0) for status in Status},
-            dropped=self._publisher.dropped,
-            uptime_s=now - self._began,
-        )
-        self._publisher.send(f"{self._name}.health", message)
+        self._next_health = hostclock.now() + HEALTH_EVERY_S
+        self._publisher.send(f"{self._name}.health", self._output.health())
 
     # --- requests -----------------------------------------------------------------------------------------------------
 
@@ -335,11 +370,14 @@ class Decode:
                 self._stop.request("the control socket")
             case control.Swap():
                 self._begin_swap(caller, request)
+            case control.Record():
+                self._asked.refuse(caller, ConfigError("a pipeline does not record; ask acquire"))
 
     def status(self) -> dict[str, Any]:
         """What the control socket answers."""
         return {
             "process": "decode",
+            "pid": os.getpid(),
             "pipeline": self._name,
             "state": "ended" if self._ended else "decoding",
             "bundle": self._model.bundle.id,
@@ -350,8 +388,9 @@ class Decode:
             "behind": self._follower.behind,
             "segment": self._position[0] if self._position else None,
             "next_index": self._position[1] if self._position else None,
-            "due": self._progress.due,
-            "counts": dict(self._progress.counts),
+            "due": self._account.progress.due - self._output.waiting,
+            "counts": dict(self._account.progress.counts),
+            "pending": self._output.waiting,
             "dropped": self._publisher.dropped,
             "swapping_to": None if self._swap is None else str(self._swap.path),
             "refused_requests": self._asked.refused,
@@ -392,14 +431,18 @@ class Decode:
             self._event("swap refused", str(error), bundle=str(swap.path))
             self._asked.refuse(swap.caller, error)
             return
+        self._output.drain(attend=self._attend)
         old, self._model = self._model, model
+        self._output.use(model)
         self._compare_until = self._newest + MARGIN_S
-        owed = [(result, received) for result, received in swap.held if self._published.follows(result)]
-        self._progress.bundle = str(model.path)
-        for result, received in owed:
-            self._publish(result, received)
-        self._file.save(self._progress)
-        old.engine.close()
+        self._account.swapped(str(model.path), [result for result, _ in swap.held])
+        for result, received in swap.held:
+            if self._published.follows(result):
+                self._account.add([result])
+                self._published.note(result)
+                self._output.take([result], received)
+        self._output.save()
+        old.close()
         self._publisher.describe(model.description(self._name, self._info))
         segment, index = self._position or (0, 0)
         details: dict[str, str | int | float | bool | None] = {

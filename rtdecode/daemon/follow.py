@@ -15,12 +15,16 @@ from rtdecode.daemon.process import Stop
 from rtdecode.daemon.rpc import Client
 from rtdecode.errors import ProcessError
 from rtdecode.signal import Batch, StreamInfo
+from rtdecode.wire.framing import decode
+from rtdecode.wire.messages import Event
 
 #: Seconds that the log may take to answer. Live samples wait in their queue meanwhile.
 ASK_TIMEOUT_S = 0.5
 
 #: Live messages that wait while a window is encoded; what does not fit is in the log.
 QUEUED = 2000
+
+_EVENT_TOPIC = bus.EVENT_TOPIC.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,13 @@ class Restarted:
     """*acquire* is another process now; what follows is a new segment."""
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Something that *acquire* announced."""
+
+    event: Event
+
+
 class Follower:
     """Follows *acquire*. Used by one thread.
 
@@ -65,6 +76,7 @@ class Follower:
         self.socket.setsockopt(zmq.RCVHWM, QUEUED)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt_string(zmq.SUBSCRIBE, bus.SAMPLES_TOPIC)
+        self.socket.setsockopt_string(zmq.SUBSCRIBE, bus.EVENT_TOPIC)
         self.socket.connect(found.samples)
         self.run = 0
         self.base = 0
@@ -95,7 +107,7 @@ class Follower:
             assert state.info is not None
             return state.info
 
-    def read(self, limit: int) -> Iterator[Arrival | Lost | Restarted]:
+    def read(self, limit: int) -> Iterator[Arrival | Lost | Restarted | Heard]:
         """What is here now, at most `limit` live messages or one page of the log; never waits for more to come."""
         if self.behind:
             yield from self._catch_up()
@@ -106,6 +118,11 @@ class Follower:
             except zmq.Again:
                 return
             received = hostclock.now()
+            if len(frames) == 2 and frames[0] == _EVENT_TOPIC:
+                _, event, _ = decode(frames)
+                if isinstance(event, Event):
+                    yield Heard(event)
+                continue
             message, batch = bus.read_samples(frames)
             if message.publisher != self.run:
                 yield self._restart(message.publisher)
@@ -115,6 +132,11 @@ class Follower:
                 return
             if message.seq == self.next:
                 yield self._arrival(message.seq, batch, received, message.end)
+
+    def resume(self, base: int, segment: int) -> None:
+        """Go on where another process left off: number segments as it did, whose newest was `segment`."""
+        self.base = base
+        self._segment = max(segment, base)
 
     def follow(self) -> None:
         """Tell *acquire* that we are ready."""

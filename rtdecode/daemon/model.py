@@ -3,58 +3,39 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rtdecode import hostclock
 from rtdecode.config import PipelineConfig
+from rtdecode.config.handling import handling
 from rtdecode.decoder import Decoder
 from rtdecode.encode.bundle import Bundle
-from rtdecode.encode.engine import Engine, EngineInfo, Outputs
+from rtdecode.encode.engine import Engine
 from rtdecode.encode.engines import make_engine
 from rtdecode.encode.golden import check_golden
-from rtdecode.errors import EncodeError
+from rtdecode.encode.variant import check_variant
 from rtdecode.signal import StreamInfo
 from rtdecode.wire.clock import clock_id, utc_anchor
 from rtdecode.wire.messages import Description, WireChannel
 from rtdecode.wire.results import ResultWriter
 
+#: Runs of an encoder that are timed before the first window, for the budget's first predictions.
+FIRST_RUNS = 5
 
-class QuietEngine:
-    """An engine that can listen without encoding, while filters settle on samples whose windows are out already.
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A bundle that was checked on this machine, and what runs it.
 
     Parameters
     ----------
+    bundle : Bundle
     engine : Engine
-        Does the work while `quiet` is false.
+    first_runs : tuple of float
+        Seconds that the encoder took, once warm.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.quiet = False
-
-    @property
-    def info(self) -> EngineInfo:
-        """What really runs."""
-        return self._engine.info
-
-    def restart(self, first_index: int) -> None:
-        """Forget all state."""
-        self._engine.restart(first_index)
-
-    def advance(self, samples: NDArray[np.float32], first_index: int) -> None:
-        """Take conditioned samples."""
-        self._engine.advance(samples, first_index)
-
-    def finish(self, window: NDArray[np.float32], first_index: int) -> Outputs:
-        """Encode one window, or fail while `quiet`."""
-        if self.quiet:
-            raise EncodeError("not encoded: the window was published before")
-        return self._engine.finish(window, first_index)
-
-    def close(self) -> None:
-        """Let go of the runtime."""
-        self._engine.close()
+    bundle: Bundle
+    engine: Engine
+    first_runs: tuple[float, ...] = ()
 
 
 @dataclass(slots=True)
@@ -65,17 +46,34 @@ class Model:
     ----------
     path : Path
         Where it was opened.
-    bundle : Bundle
-    engine : QuietEngine
+    opened : Opened
     decoder : Decoder
     writer : ResultWriter
+    variant : Opened or None
+        The cheaper bundle for the same windows.
     """
 
     path: Path
-    bundle: Bundle
-    engine: QuietEngine
+    opened: Opened
     decoder: Decoder
     writer: ResultWriter
+    variant: Opened | None = None
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle."""
+        return self.opened.bundle
+
+    @property
+    def engine(self) -> Engine:
+        """What runs its encoder."""
+        return self.opened.engine
+
+    def close(self) -> None:
+        """Let go of the runtimes."""
+        self.opened.engine.close()
+        if self.variant is not None:
+            self.variant.engine.close()
 
     def description(self, name: str, info: StreamInfo) -> Description:
         """What subscribers are told first."""
@@ -90,9 +88,11 @@ class Model:
                 for channel in info.channels
             ),
             declared_by_user=info.declared_by_user,
+            interpolated=self.decoder.interpolated,
             conditioned_sfreq=conditioner.sfreq,
             group_delay=conditioner.group_delay,
             bundle=self.bundle.id[:12],
+            variant="" if self.variant is None else self.variant.bundle.id[:12],
             engine=self.engine.info.describe(),
             items=tuple(self.decoder.heads[0].names),
             clock=hostclock.CLOCK_NAME,
@@ -101,7 +101,7 @@ class Model:
         )
 
 
-def verified(path: Path, pipeline: PipelineConfig) -> tuple[Bundle, QuietEngine]:
+def verified(path: Path, pipeline: PipelineConfig) -> Opened:
     """Open a bundle, start its engine, and run its golden windows.
 
     Raises
@@ -121,15 +121,25 @@ def verified(path: Path, pipeline: PipelineConfig) -> tuple[Bundle, QuietEngine]
     )
     try:
         check_golden(bundle, engine)
+        first_runs = _timed(bundle, engine) if pipeline.budget_ms is not None else ()
     except BaseException:
         engine.close()
         raise
-    return bundle, QuietEngine(engine)
+    return Opened(bundle, engine, first_runs)
 
 
-def build(
-    path: Path, name: str, pipeline: PipelineConfig, info: StreamInfo, opened: tuple[Bundle, QuietEngine] | None = None
-) -> Model:
+def _timed(bundle: Bundle, engine: Engine) -> tuple[float, ...]:
+    """Seconds that each of a few runs takes."""
+    windows = bundle.array(bundle.manifest.golden.windows)
+    seconds = []
+    for n in range(FIRST_RUNS):
+        began = hostclock.now()
+        engine.finish(windows[n % len(windows)], 0)
+        seconds.append(hostclock.now() - began)
+    return tuple(seconds)
+
+
+def build(path: Path, name: str, pipeline: PipelineConfig, info: StreamInfo, opened: Opened | None = None) -> Model:
     """A model for a stream.
 
     Parameters
@@ -139,10 +149,10 @@ def build(
     name : str
         The pipeline.
     pipeline : PipelineConfig
-        Its configuration.
+        Its configuration; names the variant.
     info : StreamInfo
         What the stream declares.
-    opened : tuple, optional
+    opened : Opened, optional
         What `verified` gave for `path`.
 
     Raises
@@ -150,24 +160,34 @@ def build(
     ContractError
         The stream is not what the bundle decodes.
     BundleError, EngineError
-        As for `verified`.
+        As for `verified`, of the bundle or its variant; or the variant is not for the same windows.
     """
-    bundle, engine = opened if opened is not None else verified(path, pipeline)
+    opened = opened if opened is not None else verified(path, pipeline)
+    variant = None
     try:
-        decoder = make_decoder(bundle, engine, pipeline, info)
+        if pipeline.variant is not None:
+            check_variant(opened.bundle, Bundle.open(pipeline.variant))
+            variant = verified(pipeline.variant, pipeline)
+        decoder = make_decoder(opened, variant, pipeline, info)
     except BaseException:
-        engine.close()
+        opened.engine.close()
+        if variant is not None:
+            variant.engine.close()
         raise
-    return Model(path, bundle, engine, decoder, ResultWriter(name, bundle.id, decoder, pipeline.budget_ms))
+    variant_id = "" if variant is None else variant.bundle.id
+    writer = ResultWriter(name, opened.bundle.id, decoder, pipeline.budget_ms, variant_id)
+    return Model(path, opened, decoder, writer, variant)
 
 
-def make_decoder(bundle: Bundle, engine: QuietEngine, pipeline: PipelineConfig, info: StreamInfo) -> Decoder:
+def make_decoder(opened: Opened, variant: Opened | None, pipeline: PipelineConfig, info: StreamInfo) -> Decoder:
     """A decoder at the start of a stream; raises `ContractError`."""
     return Decoder.from_bundle(
-        bundle,
+        opened.bundle,
         info,
-        engine,
+        opened.engine,
         channels=pipeline.channels,
         windows=pipeline.window_specs(),
         clock=hostclock.now,
+        variant=None if variant is None else (variant.bundle, variant.engine),
+        handling=handling(pipeline),
     )

@@ -1,38 +1,84 @@
-"""What has been published: on disk, for the process that takes over after a crash; in memory, for a swap of bundles."""
+"""What is due and what has been published: on disk, for the process that takes over after a crash.
+
+Windows are counted in two places: when they become due, and when their one message is out. What lies between is owed,
+by name. The two counts never come from each other, so that a window which is forgotten or doubled shows.
+"""
 
 import os
 import struct
 import zlib
-from collections import deque
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
-from rtdecode.decoder import Result
+from rtdecode.result import Result, Status, Task
+from rtdecode.signal import Marker
 
 #: Length and CRC-32 before the payload: a record that was cut short is none.
 _HEAD = struct.Struct("<II")
 
 
+class Owed(msgspec.Struct, frozen=True, array_like=True):
+    """A window that is due and not out: its id, and what its message needs if its samples are gone."""
+
+    window: str
+    segment: int
+    start: int
+    length: int
+    sfreq: float
+    marker: tuple[float, str, str] | None = None
+
+    @classmethod
+    def of(cls, item: Result | Task) -> "Owed":
+        """The id of a window."""
+        marker = item.marker
+        return cls(
+            item.window,
+            item.segment,
+            item.start,
+            item.length,
+            item.sfreq,
+            None if marker is None else (marker.stamp, marker.value, marker.stream),
+        )
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What tells it apart. A marker's window is known by the marker: its start may be unknown for a while."""
+        if self.marker is not None:
+            return (self.window, *self.marker)
+        return (self.window, self.segment, self.start)
+
+    def result(self, status: Status, reason: str) -> Result:
+        """Its result, now that it cannot be decoded."""
+        marker = None if self.marker is None else Marker(*self.marker)
+        return Result(self.window, self.segment, self.start, self.length, self.sfreq, status, reason, marker)
+
+
 class Progress(msgspec.Struct, kw_only=True):
     """How far a pipeline has got.
 
-    `run`: which start of *acquire*. `done`: every result that entries before this one gave is out; `part`: so many
-    results of this entry are out. `base`: offset of segment numbers. `bundle`: the one in use, which may have been
-    swapped. `counts`: windows by published status.
+    `run`: which start of *acquire*. `taken`: the entries of its log before this one are decoded. `owed`: windows that
+    they made due and that are not out. `due`: all windows that they made due; `counts`: those that are out, by
+    published status. `missed`: those out of budget; `variants`: those that the variant made. `base`: offset of segment
+    numbers. `bundle`: the one in use, which may have been swapped. `segment`: the newest one, decoded from its index
+    `first` up to `index`; -1 before there is one. `frontier`: of each sliding window, the last one that was due.
     """
 
     run: int
-    done: int = 0
-    part: int = 0
+    taken: int = 0
+    owed: list[Owed] = []
+    due: int = 0
+    counts: dict[str, int] = {}
+    missed: int = 0
+    variants: int = 0
     base: int = 0
     bundle: str = ""
-    counts: dict[str, int] = {}
-
-    @property
-    def due(self) -> int:
-        """All windows."""
-        return sum(self.counts.values())
+    segment: int = -1
+    first: int = 0
+    index: int = 0
+    frontier: dict[str, tuple[int, int]] = {}
 
 
 class ProgressFile:
@@ -76,54 +122,91 @@ class ProgressFile:
         os.close(self._file)
 
 
-Key = tuple[object, ...]
+class Account:
+    """Keeps a pipeline's `Progress`.
 
-
-class Published:
-    """Which windows are out, as far as a swap of bundles needs to know.
-
-    Two bundles may cut other windows, or give the same ones a little earlier or later.
+    Parameters
+    ----------
+    progress : Progress
+        As a process before this one left it, or a new one.
     """
 
-    def __init__(self, remembered: int = 8192) -> None:
-        self._keys: set[Key] = set()
-        self._order: deque[Key] = deque()
-        self._remembered = remembered
-        self._newest: dict[str, tuple[int, float]] = {}
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        #: Owed by a process before this one, and not seen again yet.
+        self._inherited = Counter(owed.key for owed in progress.owed)
 
-    def note(self, result: Result) -> None:
-        """`result` is out."""
-        key = _key(result)
-        if key not in self._keys:
-            self._keys.add(key)
-            self._order.append(key)
-            if len(self._order) > self._remembered:
-                self._keys.discard(self._order.popleft())
-        self._newest[result.window] = max(self._newest.get(result.window, (-1, 0.0)), _end(result))
+    def take(self, items: Iterable[Result | Task], seq: int) -> list[Result | Task]:
+        """Entry `seq` of the log made these windows due; give those that want a message from us.
 
-    def __contains__(self, result: Result) -> bool:
-        return _key(result) in self._keys
-
-    def follows(self, result: Result) -> bool:
-        """Whether a result that another decoder gave from samples that are decoded already is nevertheless owed.
-
-        One that hangs on a marker is, where its marker's window is not out. A sliding one is, where it ends after the
-        last that is out.
+        Entries that a process before this one had decoded give what it owed; later ones give all.
         """
-        if result in self:
+        progress = self.progress
+        if seq < progress.taken:
+            return [item for item in items if self._inherits(item)]
+        found = list(items)
+        self.add(found)
+        progress.taken = seq + 1
+        return found
+
+    def add(self, items: Iterable[Result | Task]) -> None:
+        """These windows are due, and want a message."""
+        owed = [Owed.of(item) for item in items]
+        self.progress.owed += owed
+        self.progress.due += len(owed)
+        for one in owed:
+            if one.marker is None:
+                self.progress.frontier[one.window] = (one.segment, one.start)
+
+    def resume(self, items: Iterable[Result]) -> list[Result]:
+        """Sliding windows that end where a process before this one left off; give those that want a message from us.
+
+        Due before were those up to the last one that was; of these it may owe some.
+        """
+        found = []
+        for item in items:
+            if (item.segment, item.start) > self.progress.frontier.get(item.window, (-1, -1)):
+                self.add([item])
+                found.append(item)
+            elif self._inherits(item):
+                found.append(item)
+        return found
+
+    def swapped(self, bundle: str, results: Iterable[Result]) -> None:
+        """Another bundle decodes from here on, which has given these results; windows are its own now."""
+        self.progress.bundle = bundle
+        self.progress.frontier = {one.window: (one.segment, one.start) for one in results if one.marker is None}
+
+    def moved(self, segment: int, first_index: int, stop_index: int) -> None:
+        """Samples of a segment were decoded."""
+        progress = self.progress
+        if segment != progress.segment:
+            progress.segment, progress.first = segment, first_index
+        progress.index = stop_index
+
+    def forsaken(self, status: Status, reason: str) -> list[Result]:
+        """What was owed by a process before this one and will not be seen again."""
+        left, found = self._inherited, []
+        self._inherited = Counter()
+        for owed in self.progress.owed:
+            if left[owed.key]:
+                left[owed.key] -= 1
+                found.append(owed.result(status, reason))
+        return found
+
+    def settle(self, item: Result, status: str, *, met: bool | None) -> None:
+        """Its message is out, with this status."""
+        progress = self.progress
+        key = Owed.of(item).key
+        at = next(n for n, owed in enumerate(progress.owed) if owed.key == key)
+        del progress.owed[at]
+        progress.counts[status] = progress.counts.get(status, 0) + 1
+        progress.missed += met is False
+        progress.variants += item.variant
+
+    def _inherits(self, item: Result | Task) -> bool:
+        key = Owed.of(item).key
+        if not self._inherited[key]:
             return False
-        if result.marker is not None:
-            return True
-        newest = self._newest.get(result.window, max(self._newest.values(), default=(-1, 0.0)))
-        return _end(result) > newest
-
-
-def _key(result: Result) -> Key:
-    marker = result.marker
-    if marker is not None:
-        return (result.segment, result.window, marker.stamp, marker.value, marker.stream)
-    return (result.segment, result.window, round(result.start / result.sfreq, 6))
-
-
-def _end(result: Result) -> tuple[int, float]:
-    return (result.segment, round((result.start + result.length) / result.sfreq, 6))
+        self._inherited[key] -= 1
+        return True

@@ -3,7 +3,6 @@
 import math
 import queue
 import threading
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,7 +122,6 @@ class Swap:
             raise self._error
         assert self._model is not None
         self._drain(self._model)
-        self._model.engine.quiet = False
         return self._model
 
     def cancel(self) -> None:
@@ -131,7 +129,7 @@ class Swap:
         self._cancelled.set()
         self._thread.join()
         if self._model is not None:
-            self._model.engine.close()
+            self._model.close()
 
     def _settle(
         self, model: Model, context: "zmq.Context[Any]", found: Endpoints, start: Start, seconds: float | None
@@ -143,7 +141,7 @@ class Swap:
                     raise ProcessError("the swap was given up: the process ends")
                 self._feed(model, batch, math.nan)
         except BaseException:
-            model.engine.close()
+            model.close()
             raise
         finally:
             client.close()
@@ -164,10 +162,11 @@ class Swap:
     def _feed(self, model: Model, batch: Batch, received: float) -> None:
         chunk = batch.chunk
         old = chunk is not None and len(chunk) > 0 and float(chunk.stamps[-1]) < self._newest - MARGIN_S
-        model.engine.quiet = old
-        results: Iterable[Result] = model.decoder.push(chunk, batch.markers, batch.watermark)
-        if not old:
-            self.held += [(result, received) for result in results]
+        items = model.decoder.advance(chunk, batch.markers, batch.watermark)
+        if old:
+            return
+        for item in items:
+            self.held.append((item if isinstance(item, Result) else model.decoder.encode(item), received))
 
 
 def lost_reason(lost: Lost) -> str:

@@ -160,8 +160,22 @@ class Intake:
         """Say that samples between the last chunk and the next were lost on our side: they count as `skipped`."""
         self._loss = reason
 
-    def finish(self) -> Iterator[Due]:
-        """Give what is still due, now that the stream has ended; windows whose samples never came are `gap`."""
+    def resume(self, segment: int, first: int, stop: int, reason: str) -> Iterator[Due]:
+        """Go on, before anything was given, where another intake left off: it took samples [first, stop) of a segment.
+
+        Those are not here: windows that touch them are `skipped`. Given now are those that end in them.
+        """
+        kept = math.ceil(self._capacity / self._conditioner.ratio)  # what ended long ago need not be said again
+        self._begin_segment(segment, max(first, stop - kept))
+        self._skip_to(stop, reason)
+        self._checked = (segment, stop, -math.inf)
+        yield from self._cut()
+
+    def finish(self, *, interrupted: bool = False) -> Iterator[Due]:
+        """Give what is still due, now that the stream has ended; windows whose samples never came are `gap`.
+
+        Sliding windows that had begun are among them where the stream was interrupted; at its end they were never due.
+        """
         self._watermark = math.inf
         yield from self._release()
         yield from self._flush()
@@ -172,7 +186,8 @@ class Intake:
         newest = self._segments[-1]
         while self._markers:
             self._place(heapq.heappop(self._markers))
-        newest.end("gap", "the stream ended inside the window", cut_short=False)
+        how = "was interrupted" if interrupted else "ended"
+        yield from newest.end("gap", f"the stream {how} inside the window", cut_short=interrupted)
         yield from self._cut()
         self._incidents += [gap.over() for gap, _ in self._gaps]
         self._gaps = []
@@ -324,26 +339,43 @@ class Intake:
             self._gaps.append((gap, newest))
             self._incidents.append(gap.begin("reconnect", f"segment {chunk.segment} begins", dict(gap.lost)))
             yield from left
-        self._restart(chunk.first_index, output)
-        self._segments.append(self._segment(chunk, output))
+        if loss is None:
+            self._begin_segment(chunk.segment, chunk.first_index)
+        else:  # its first samples came, and were lost on our side
+            self._begin_segment(chunk.segment, 0)
+            self._skip_to(chunk.first_index, loss)
 
-    def _segment(self, chunk: Chunk, output: int) -> Segment:
+    def _begin_segment(self, number: int, first_index: int) -> None:
+        output = self._conditioner.outputs_before(first_index)
+        self._restart(first_index, output)
+        self._next = first_index
+        self._segments.append(self._segment(number, first_index, output))
+
+    def _skip_to(self, index: int, reason: str) -> None:
+        """Samples up to `index` of the newest segment came, and were lost on our side."""
+        if index > self._next:
+            output = self._conditioner.outputs_before(index)
+            self._segments[-1].skip(index, output, "skipped", reason)
+            self._restart(index, output)
+            self._next = index
+
+    def _segment(self, number: int, first_index: int, output: int) -> Segment:
         ratio = self._conditioner.ratio
         return Segment(
-            chunk.segment,
+            number,
             self._windows,
             sfreq=self._sfreq,
             ratio=ratio,
             conditioned_sfreq=self._conditioner.sfreq,
             n_conditioned=len(self._conditioner.channels),
-            first_index=chunk.first_index,
+            first_index=first_index,
             first_output=output,
             capacity=self._capacity,
             watch=Watch(
                 self._limits,
                 self._channels,
                 self._known_bad,
-                first_index=chunk.first_index,
+                first_index=first_index,
                 capacity=math.ceil((self._capacity + 2) / ratio),
             ),
         )

@@ -63,7 +63,7 @@ def topic_of(message: Message) -> str:
         case Window():
             return f"{check_pipeline_name(message.pipeline)}.{message.kind}"
         case Event():
-            return f"{check_pipeline_name(message.origin)}.event"
+            return f"{check_pipeline_name(message.pipeline or message.origin)}.event"
         case Description():
             return f"{check_pipeline_name(message.pipeline)}.description"
         case Health():
