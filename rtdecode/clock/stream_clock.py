@@ -19,18 +19,17 @@ See docs/clock.md for the model.
 
 import copy
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rtdecode.clock.given import Given, Piece
 from rtdecode.clock.holes import APART_S, JITTERS, PERIODS
 from rtdecode.clock.jitter import Jitter
 from rtdecode.clock.line import Line
 from rtdecode.clock.offset import ClockOffset
 from rtdecode.clock.steps import ERRORS, LEAST, OF_JITTER, Block, Step, find_step, first_behind
 from rtdecode.errors import StampError
-from rtdecode.signal import even_stamps
 
 #: Before the jitter is known (seconds)...
 WARM_UP_S = 2.0
@@ -48,41 +47,6 @@ LOOK_EVERY = 5
 LASTING = 20.0
 #: A step backwards by more than this is a clock that was set, at once.
 BACKWARDS_S = 0.5
-#: Stamps stay increasing: never closer than this part of a period.
-CLOSEST = 0.1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Piece:
-    """Consecutive samples of one pull, of one segment, with no hole in between.
-
-    Parameters
-    ----------
-    begin, stop : int
-        Which of the pull's samples.
-    first_index, segment : int
-        As in `Chunk`.
-    stamps : ndarray of float64, shape (stop - begin,)
-        Host time in seconds, made by `even_stamps`; increasing, also from piece to piece of a segment.
-    uncertainty : float
-        Half-width of their error in seconds.
-    invalidates : int or None
-        As in `Chunk`.
-    missing : int
-        Samples missing before it in this segment, that earlier pieces did not say.
-    why : str
-        Why it begins a segment or follows a hole, for people; else empty.
-    """
-
-    begin: int
-    stop: int
-    first_index: int
-    segment: int
-    stamps: NDArray[np.float64]
-    uncertainty: float
-    invalidates: int | None = None
-    missing: int = 0
-    why: str = ""
 
 
 class StreamClock:
@@ -104,8 +68,8 @@ class StreamClock:
         self._look_back = max(8, round(LOOK_BACK_S * sfreq))
         self._warm_up = round(WARM_UP_S * sfreq)
         self._offset = offset if offset is not None else ClockOffset(same_host=True)
-        self.segment = -1
-        self.restart()
+        self._given = Given()
+        self._next_sender()
 
     @property
     def period(self) -> float:
@@ -117,21 +81,32 @@ class StreamClock:
         """Seconds: 95 of 100 stamps lie closer to the line."""
         return self._jitter.value
 
+    @property
+    def segment(self) -> int:
+        """Of the next sample."""
+        return self._given.segment
+
     def restart(self, offset: ClockOffset | None = None) -> None:
         """Begin another segment: what follows comes from another sender, or from one that began anew."""
         self._offset = offset if offset is not None else self._offset
+        self._given.next_segment("the sender began anew")
+        self._next_sender()
+
+    def _next_sender(self) -> None:
         self._offset_steps = self._offset.steps
         self._jitter = Jitter(1.0 / self._nominal)
         self._looked = 0  # blocks looked at
         self._learned = 0  # samples taken in since the sender is known
         self._exact = True  # no stamp so far strayed from the line
         self._number: int | None = None  # the sender's own, of the next sample
-        self._next_segment("the sender began anew" if self.segment >= 0 else "")
+        self._fresh()
 
     def _next_segment(self, why: str) -> None:
-        self.segment += 1
-        self._next = 0  # index of the next sample that comes
-        self._given = 0  # index of the next sample that is given
+        self._given.next_segment(why)
+        self._fresh()
+
+    def _fresh(self) -> None:
+        self._next = 0  # index of the next sample that comes; of the next that is given: self._given.index
         self._line: Line | None = None
         self._since = 0  # samples taken in since the segment or the last hole: blocks are short at first
         self._total = 0  # samples in the fit
@@ -141,10 +116,6 @@ class StreamClock:
         self._n_waiting = 0
         self._unsettled: int | None = None  # index behind a hole whose length is not sure yet
         self._held = 0  # samples that this hole was held to have swallowed
-        self._newest = -math.inf  # host stamp given last
-        self._missing = 0
-        self._invalidates: int | None = None
-        self._why = why
 
     # --- senders that stamp -------------------------------------------------------------------------------------------
 
@@ -210,15 +181,11 @@ class StreamClock:
             self._next_segment("the sender's numbers went back" if number < expected else "a break of over an hour")
         else:
             self._flush()
-            self._jump(number - expected, None)
+            self._jump(number - expected, None, "numbers are missing")
 
-    def _jump(self, missing: int, invalidates: int | None) -> None:
+    def _jump(self, missing: int, low: int | None, why: str) -> None:
         self._next += missing
-        self._given += missing
-        self._missing += missing
-        if invalidates is not None and invalidates < self._given - missing:
-            before = self._invalidates
-            self._invalidates = invalidates if before is None else min(before, invalidates)
+        self._given.jump(missing, low, why)
 
     def _block_size(self) -> int:
         return min(self._full_block, max(1, self._since))
@@ -276,10 +243,9 @@ class StreamClock:
         # No more than are missing for sure: what is found later can be added, and nothing can be taken away.
         doubt = max(0.0, 1.2 * self._jitter.value - self.period / 2)
         missing = max(1, round((off - doubt) / self.period))
-        self._jump(missing, lost)
+        self._jump(missing, lost, f"the stamps step by {off:.4f} s")
         self._unsettled = self._next
         self._held = missing
-        self._why = f"about {off:.3f} s are missing"
 
     def _first_lost(self, step: float) -> int:
         """Index from which on samples may lie behind a step that the next sample shows, by which jitter hid it."""
@@ -326,10 +292,12 @@ class StreamClock:
             if self._unsettled is None:
                 self._fit(block)
         if self._unsettled is not None:
+            more, lost, self._unsettled = round(self._lag() / self.period), self._unsettled, None
+            if more > 0:
+                self._jump(more, lost, "")
             for block in self._blocks:
-                block.times -= round(self._lag() / self.period) * self.period
+                block.first += more  # fewer than none: they only came late
                 self._fit(block)
-            self._unsettled = None
         self._blocks, self._behind = [], 0
         self._since = 0
 
@@ -364,7 +332,7 @@ class StreamClock:
         if more < 0:
             return self._unmake_hole(behind, lag, pieces, begin, at)
         if more:
-            self._jump(more, lost)
+            self._jump(more, lost, f"{more} more samples were missing than it seemed")
         self._blocks, self._behind = [], 0
         self._rephase(lag - more * period, error)
         for block in behind:
@@ -423,12 +391,11 @@ class StreamClock:
             self._fit(block)
         if more < 0 or self._number is not None:
             return self._set_clock(behind, step.size, pieces, begin, at)
-        whole = step.low - self._given  # samples of this pull that lie before the hole for sure
+        whole = step.low - self._given.index  # samples of this pull that lie before the hole for sure
         if whole > 0:
             self._emit(pieces, begin, begin + whole)
             begin += whole
-        self._jump(more, step.low)
-        self._why = f"{more} samples were missing, found late"
+        self._jump(more, step.low, f"{more} samples were missing, found late")
         self._rephase(step.size - more * self.period, self._line.noise(0.0) / sum(len(b) for b in behind) ** 0.5)
         for block in behind:
             block.first += more
@@ -504,21 +471,10 @@ class StreamClock:
         if n <= 0:
             return
         assert self._line is not None
-        period = self._line.period
+        line, period, index = self._line, self._line.period, self._given.index
         lag = round(self._lag() / period) * period
-        first = self._offset.to_host(self._line.at(self._given) + lag)
-        last = min(self._offset.to_host(self._line.at(self._given + n - 1) + lag), latest)
-        first = max(min(first, last - (n - 1) * CLOSEST * period), self._newest + CLOSEST * period)
-        last = max(last, first + (n - 1) * CLOSEST * period)
-        doubt = self._line.uncertainty(self._given + n - 1) + self._offset.uncertainty
-        if self._unsettled is not None:
-            doubt += period
-        pieces.append(
-            Piece(
-                begin, stop, self._given, self.segment, even_stamps(first, last, n), doubt,
-                self._invalidates, self._missing, self._why,
-            )
-        )  # fmt: skip
-        self._given += n
-        self._newest = last
-        self._missing, self._invalidates, self._why = 0, None, ""
+        first = self._offset.to_host(line.at(index) + lag)
+        last = min(self._offset.to_host(line.at(index + n - 1) + lag), latest)
+        unsure = 0.0 if self._unsettled is None else period
+        doubt = line.uncertainty(index + n - 1) + self._offset.uncertainty + unsure
+        pieces.append(self._given.piece(begin, stop, (first, last), period, doubt))
