@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from time import sleep
 
 import numpy as np
@@ -66,5 +67,7 @@ def _pieces(chunk: Chunk, seconds: float) -> Iterator[Chunk]:
     for stop in [*map(int, stops), len(chunk)]:
         if stop > start:
             samples, stamps = chunk.samples[start:stop], chunk.stamps[start:stop]
-            yield Chunk(samples, stamps, chunk.first_index + start, chunk.segment, chunk.arrived)
+            late = chunk.invalidates if start == 0 else None
+            first_index = chunk.first_index + start
+            yield replace(chunk, samples=samples, stamps=stamps, first_index=first_index, invalidates=late)
         start = stop

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from rtdecode.encode.bundle import Bundle
     from rtdecode.score import Score
     from rtdecode.sources.recording import RecordingSource
+    from rtdecode.stream.handling import Handling
     from rtdecode.stream.window import WindowSpec
+
+#: Incidents that the summary lists.
+_SHOWN = 10
 
 Provider = Literal["cpu", "cuda", "tensorrt", "openvino"]
 
@@ -84,6 +88,7 @@ class _Settings:
     provider: Provider = "cpu"
     fallback: Literal["forbid", "allow"] = "forbid"
     threads: int = 1
+    handling: "Handling | None" = None
 
 
 def _speed(text: str) -> float:
@@ -107,6 +112,7 @@ def _settings(recording: Path, bundle: Path | None, config: Path | None, pipelin
         return _Settings(RecordingSource(recording), bundle)
     assert config is not None
     from rtdecode.config import RecordingConfig, SimulatedConfig, load
+    from rtdecode.config.handling import handling
 
     loaded = load(config)
     if pipeline is None and len(loaded.pipelines) != 1:
@@ -131,6 +137,7 @@ def _settings(recording: Path, bundle: Path | None, config: Path | None, pipelin
         chosen.provider,
         chosen.fallback,
         chosen.threads,
+        handling(chosen),
     )
 
 
@@ -143,6 +150,7 @@ def _run(settings: _Settings, speed: float, out: Path | None, hop: float | None,
     from rtdecode.encode.golden import check_golden
     from rtdecode.offline import replay as play
     from rtdecode.score import Score
+    from rtdecode.stream.handling import AS_IT_COMES
     from rtdecode.stream.window import describe_window
     from rtdecode.wire.payload import to_json
     from rtdecode.wire.results import ResultWriter
@@ -154,7 +162,14 @@ def _run(settings: _Settings, speed: float, out: Path | None, hop: float | None,
         stack.callback(engine.close)
         check_golden(bundle, engine)
         windows = settings.windows if hop is None else (_sliding(bundle, hop),)
-        decoder = Decoder.from_bundle(bundle, source.info, engine, channels=settings.channels, windows=windows)
+        decoder = Decoder.from_bundle(
+            bundle,
+            source.info,
+            engine,
+            channels=settings.channels,
+            windows=windows,
+            handling=settings.handling or AS_IT_COMES,
+        )
         writer = ResultWriter(settings.name, bundle.id, decoder)
         score = Score(bundle.manifest.heads[0], decoder.heads[0].names)
         lines = stack.enter_context(_Lines(out)) if out is not None else None
@@ -183,6 +198,9 @@ def _run(settings: _Settings, speed: float, out: Path | None, hop: float | None,
             "cut": [describe_window(window) for window in decoder.windows],
             "windows": statuses.total(),
             "statuses": dict(sorted(statuses.items())),
+            "incidents": [
+                {"event": incident.event, "text": incident.text, **incident.details} for incident in decoder.incidents()
+            ],
             "accuracy": _accuracy(score),
         }
 
@@ -266,6 +284,10 @@ def _print(summary: dict[str, Any], console: Console) -> None:
         f"{summary['duration_s']:.1f} s decoded in {summary['wall_s']:.2f} s: "
         f"{summary['times_real_time']:.0f} times real time"
     )
+    for incident in summary["incidents"][:_SHOWN]:
+        console.print(escape(f"{incident['event']}: {incident['text']}"), style="yellow")
+    if len(summary["incidents"]) > _SHOWN:
+        console.print(f"... and {len(summary['incidents']) - _SHOWN} more; --json has them all", style="yellow")
     if not summary["windows"]:
         cut = "; ".join(summary["cut"])
         console.print(f"nothing was due ({escape(cut)}): is the recording long enough, and does it hold such markers?")

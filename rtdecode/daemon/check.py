@@ -8,6 +8,7 @@ from pathlib import Path
 import zmq
 
 from rtdecode.config import Config, InvalidConfigError, PipelineConfig, Problem, RecordingConfig, SimulatedConfig, load
+from rtdecode.config.handling import handling
 from rtdecode.daemon.endpoints import endpoints
 from rtdecode.daemon.rpc import bind
 from rtdecode.daemon.sources import make_source
@@ -15,6 +16,8 @@ from rtdecode.encode.bundle import Bundle
 from rtdecode.encode.onnx import import_onnxruntime
 from rtdecode.encode.providers import find_provider
 from rtdecode.errors import RtdecodeError
+from rtdecode.signal import Channel
+from rtdecode.stream.intake import tools
 
 
 def check(path: Path) -> list[Problem]:
@@ -57,6 +60,7 @@ def _pipeline(place: str, pipeline: PipelineConfig) -> Iterator[Problem]:
         yield Problem(f"{place}.bundle", str(error))
     else:
         yield from _windows(place, pipeline, bundle)
+        yield from _handling(place, pipeline, bundle)
     yield from _provider(f"{place}.provider", pipeline)
 
 
@@ -75,6 +79,16 @@ def _windows(place: str, pipeline: PipelineConfig, bundle: Bundle) -> Iterator[P
                 f"{window.duration:g} s are {found} samples at {sfreq:g} Hz; expected {expected} ({seconds:g} s), "
                 "which is what the bundle's encoder takes",
             )
+
+
+def _handling(place: str, pipeline: PipelineConfig, bundle: Bundle) -> Iterator[Problem]:
+    """Blanking, quality and interpolation must fit the channels of the bundle's contract."""
+    contract = bundle.manifest.contract
+    channels = [Channel(channel.name, channel.type, channel.unit) for channel in contract.channels]
+    try:
+        tools(handling(pipeline), channels, contract.sfreq)
+    except RtdecodeError as error:
+        yield Problem(place, str(error))
 
 
 def _provider(place: str, pipeline: PipelineConfig) -> Iterator[Problem]:

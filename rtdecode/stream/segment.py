@@ -238,17 +238,23 @@ class Segment:
         Returns
         -------
         list of WindowRef
-            Windows that were given as sound and hold such samples.
+            Windows that were given as sound, and hold such samples or hang on a marker that was placed by them.
         """
         output = outputs_before(self.times.rewind(index))
         self._ring.rewind(output)
-        wrong = [ref for stop, ref in self._out if stop > output]
-        self._out = deque(item for item in self._out if item[0] <= output)
-        misplaced = self.times.last_stamp + self._half
+        last = self.times.last_stamp + self._half
         self._pending = [
-            replace(one, fault=one.fault or ("gap", reason)) if one.marker.stamp > misplaced else one
+            replace(one, fault=one.fault or ("gap", reason)) if one.marker.stamp > last else one
             for one in self._pending
         ]
+        given, self._out = self._out, deque()
+        wrong: list[WindowRef] = []
+        for stop, ref in given:
+            misplaced = ref.marker is not None and ref.marker.stamp > last
+            if stop > output or misplaced:
+                wrong.append(ref)
+            else:
+                self._out.append((stop, ref))
         return wrong
 
     def seam(self, output: int, reason: str) -> None:
