@@ -34,8 +34,9 @@ from rtdecode.daemon.swap import MARGIN_S, Start, Swap, lost_reason
 from rtdecode.decoder import Status
 from rtdecode.errors import ConfigError, ContractError, ProcessError, RtdecodeError
 from rtdecode.signal import Chunk
-from rtdecode.wire.messages import Event
+from rtdecode.wire.messages import Event, WireWindow
 from rtdecode.wire.publisher import Publisher
+from rtdecode.wire.results import wire_window
 
 #: Live messages taken in one turn, before subscribers and questions are looked at.
 PER_TURN = 32
@@ -316,7 +317,8 @@ class Decode:
         """Publish what the decoder says about holes and segments, unless a process before this one has."""
         for incident in self._model.decoder.incidents():
             if not told:
-                self._event(incident.event, incident.text, **incident.details)
+                windows = tuple(wire_window(window) for window in incident.windows)
+                self._event(incident.event, incident.text, windows, **incident.details)
 
     def _restarted(self) -> None:
         """*acquire* was started again: what has begun gets no more samples, and window ids go on in new segments."""
@@ -350,8 +352,16 @@ class Decode:
         progress.segment, progress.first, progress.index = -1, 0, 0
         self._event("restart", "acquire was started again", segment=self._follower.base)
 
-    def _event(self, event: str, text: str, **details: str | int | float | bool | None) -> None:
-        message = Event(seq=0, origin=self._name, event=event, text=text, stamp=hostclock.now(), details=details)
+    def _event(
+        self,
+        event: str,
+        text: str,
+        windows: tuple[WireWindow, ...] = (),
+        /,
+        **details: str | int | float | bool | None,
+    ) -> None:
+        stamp = hostclock.now()
+        message = Event(seq=0, origin=self._name, event=event, text=text, stamp=stamp, details=details, windows=windows)
         self._publisher.send(f"{self._name}.event", message)
         self._logger.info(text, about=event)
 

@@ -122,6 +122,7 @@ class Swap:
             raise self._error
         assert self._model is not None
         self._drain(self._model)
+        self._model.decoder.incidents()  # what happened on the way was told by the running decoder
         return self._model
 
     def cancel(self) -> None:
