@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -123,22 +124,14 @@ def test_a_segmentation_fault_of_decode_leaves_acquire_alone_and_is_announced(
     assert run.terminate() == 0, run.text
 
 
-@pytest.mark.slow
-def test_a_decoder_that_always_crashes_is_given_up_after_ever_longer_waits(
-    session: Session, announced: Callable[[Path], Announced]
-) -> None:
-    session.bundle()
-    config = session.config(source=SIMULATED, pipelines={"p": "", "q": ""})
-    run = session.start("run", str(config))
-    run.ready()
-    heard = announced(config)
-    steady = session.listen("q").connected()
+def kill_until_given_up(run: Process, name: str) -> int:
+    """How many times."""
     killed: set[int] = set()
-    while "given up" not in run.text:
+    while f"given up about={name}" not in run.text:
         one = wait_for(
             lambda: (
-                "given up" in run.text
-                or next((c for n, c in children(run.pid).items() if n == "p" and c.pid not in killed), None)
+                f"given up about={name}" in run.text
+                or ((c := children(run.pid).get(name)) and c.pid not in killed and c)
             ),
             "the next one",
             60,
@@ -146,13 +139,34 @@ def test_a_decoder_that_always_crashes_is_given_up_after_ever_longer_waits(
         if one is not True:
             killed.add(one.pid)
             one.kill()
-    wait_for(lambda: heard.event("given up"), "acquire's word of it")
-    waits = [event.details["after_s"] for event in heard.event("crashed")]
-    assert waits == [0.2, 0.4, 0.8, 1.6, 3.2]
-    assert len(killed) == 6
-    seen = len(steady.windows)
-    wait_for(lambda: len(steady.windows) > seen + 5, "the other pipeline's windows")
+    return len(killed)
+
+
+@pytest.mark.slow
+def test_a_decoder_that_always_crashes_is_given_up_and_what_is_being_recorded_is_recorded_to_the_end(
+    session: Session, announced: Callable[[Path], Announced]
+) -> None:
+    pyxdf = pytest.importorskip("pyxdf")
+    session.bundle()
+    config = session.config(source=SIMULATED)
+    with config.open("a") as file:
+        file.write('[recording]\ndir = "recorded"\n')
+    run = session.start("run", str(config))
+    run.ready()
+    heard = announced(config)
+    before = children(run.pid)["acquire"]
+    assert kill_until_given_up(run, "p") == 6
+    wait_for(lambda: heard.event("no pipeline"), "acquire's word of it")
+    assert heard.event("given up")
+    assert [event.details["after_s"] for event in heard.event("crashed")] == [0.2, 0.4, 0.8, 1.6, 3.2]
+    seen = session.status(config, "acquire")["samples"]
+    wait_for(lambda: session.status(config, "acquire")["samples"] > seen + 250, "another second")
+    seen = session.status(config, "acquire")["samples"]
+    assert children(run.pid)["acquire"] == before
     assert run.terminate() == 8, run.text
+    (recorded,) = (session.folder / "recorded").rglob("*.xdf")
+    streams, _ = pyxdf.load_xdf(recorded, synchronize_clocks=False, dejitter_timestamps=False)
+    assert max(len(stream["time_series"]) for stream in streams) >= seen  # all that *acquire* counted
 
 
 def test_a_killed_acquire_costs_a_gap_over_lsl_and_alone_it_has_inlets(session: Session, lsl_config: Path) -> None:
@@ -162,6 +176,8 @@ def test_a_killed_acquire_costs_a_gap_over_lsl_and_alone_it_has_inlets(session: 
         config = session.config(
             source=f'kind = "lsl"\nname = "{name}"\ntimeout_s = 60\nmarkers = [{{ name = "{name}-markers" }}]'
         )
+        with config.open("a") as file:
+            file.write('[recording]\ndir = "recorded"\n')
         run = session.start("run", str(config), LSLAPICFG=str(lsl_config))
         listener = session.listen().connected()
         run.ready(120)
@@ -179,6 +195,7 @@ def test_a_killed_acquire_costs_a_gap_over_lsl_and_alone_it_has_inlets(session: 
         wait_for(lambda: any(message.segment > 0 for message, _ in list(listener.windows)), "a new segment", 90)
         assert listener.event("restart")
         assert children(run.pid)["p"] == before["p"]
+        assert len(list((session.folder / "recorded").rglob("*.xdf"))) == 2
         after = session.status(config, "acquire")
         assert after["run"] != status["run"]
         assert after["restarts"] == 1
@@ -228,8 +245,7 @@ def test_an_acquire_that_crashes_at_once_each_time_ends_the_session(session: Ses
     assert listener.event("stop")
 
 
-@pytest.mark.parametrize("name", ["acquire", "p"])
-def test_a_process_that_hangs_is_replaced(session: Session, announced: Callable[[Path], Announced], name: str) -> None:
+def test_a_process_that_hangs_is_replaced(session: Session, announced: Callable[[Path], Announced]) -> None:
     session.bundle()
     config = session.config(source=SIMULATED, session=HANG)
     run = session.start("run", str(config))
@@ -237,20 +253,20 @@ def test_a_process_that_hangs_is_replaced(session: Session, announced: Callable[
     run.ready()
     heard = announced(config)
     wait_for(lambda: len(listener.windows) > 5, "windows")
-    stopped = children(run.pid)[name]
-    stopped.suspend()
-    another(run, name, stopped)
-    assert gone(stopped)
-    says = listener if name == "acquire" else heard  # one that hangs says nothing itself
-
-    def crashed() -> list[Event]:
-        return [event for event in says.event("crashed") if event.details["process"] == name]
-
-    event = wait_for(crashed, "the word of it", 60)[0]
-    assert event.details["how"] == "hung: silent for 4 s"
-    seen = len(listener.windows)
-    wait_for(lambda: len(listener.windows) > seen + 5, "windows again", 60)
+    for name, others in (("p", heard), ("acquire", listener)):  # one that hangs says nothing itself
+        stopped = children(run.pid)[name]
+        stopped.suspend()
+        another(run, name, stopped)
+        assert gone(stopped)
+        how = wait_for(partial(said_of, name, others), "the word of it", 60)[0].details["how"]
+        assert how == "hung: silent for 4 s"
+        seen = len(listener.windows)
+        wait_for(lambda at=seen: len(listener.windows) > at + 5, "windows again", 60)
     assert run.terminate() == 0, run.text
+
+
+def said_of(name: str, others: Announced | Listener) -> list[Event]:
+    return [event for event in others.event("crashed") if event.details["process"] == name]
 
 
 def test_a_supervisor_that_slept_blames_nobody(session: Session) -> None:
@@ -276,8 +292,8 @@ def test_a_supervisor_that_slept_blames_nobody(session: Session) -> None:
     assert run.terminate() == 0, run.text
 
 
-@pytest.mark.parametrize("stopped", ["", "acquire", "p"])
-def test_no_process_outlives_a_killed_supervisor(session: Session, stopped: str) -> None:
+@pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
+def test_no_process_outlives_a_killed_supervisor(session: Session, stopped: bool) -> None:
     session.bundle()
     config = session.config(source=SIMULATED)
     run = session.start("run", str(config))
@@ -285,8 +301,8 @@ def test_no_process_outlives_a_killed_supervisor(session: Session, stopped: str)
     named = children(run.pid)
     left = psutil.Process(run.pid).children(recursive=True)
     assert set(named.values()) <= set(left)
-    if stopped:  # it cannot see by itself that its standard input closes
-        named[stopped].suspend()
+    for process in named.values() if stopped else ():  # it cannot see by itself that its standard input closes
+        process.suspend()
     run.send(signal.SIGKILL)
     assert run.end() == -signal.SIGKILL
     wait_for(lambda: all(gone(one) for one in left), "their end", 40)

@@ -102,3 +102,14 @@ def test_by_default_only_acquire_asks_for_more_than_its_share() -> None:
     assert realtime.policy == "try"
     assert (realtime.acquire.priority, realtime.acquire.lock_memory) == (5, True)
     assert (realtime.decode.priority, realtime.decode.lock_memory) == (0, False)
+
+
+def test_the_service_grants_what_acquire_asks_for() -> None:
+    text = (Path(__file__).parents[2] / "systemd" / "rtdecode@.service").read_text()
+    unit = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    realtime = Config.model_validate({"source": {"kind": "lsl", "name": "x"}}).realtime
+    assert int(unit["LimitRTPRIO"]) >= realtime.acquire.priority
+    assert unit["LimitMEMLOCK"] == "infinity"
+    assert unit["RestrictRealtime"] == "no"
+    assert (unit["Type"], unit["NotifyAccess"], unit["KillMode"]) == ("notify", "main", "mixed")
+    assert int(unit["WatchdogSec"]) > 0
