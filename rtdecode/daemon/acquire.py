@@ -7,20 +7,21 @@ socket. Neither waits for a decoder.
 
 import contextlib
 import gc
-import math
 import os
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
+import numpy as np
 import structlog
 import zmq
 
 from rtdecode import hostclock
 from rtdecode.config import Config, RecordingConfig, SimulatedConfig
 from rtdecode.daemon import bus, control
+from rtdecode.daemon.account import SourceAccount
 from rtdecode.daemon.endpoints import endpoints, log_of, prepare
 from rtdecode.daemon.log import ReplayLog
 from rtdecode.daemon.process import Stop
@@ -28,9 +29,8 @@ from rtdecode.daemon.recording import ERRORS, Recording
 from rtdecode.daemon.rpc import Server, bind
 from rtdecode.daemon.sources import make_source
 from rtdecode.errors import ConfigError, RtdecodeError
-from rtdecode.signal import Batch, Chunk, Notice, SourceState, StreamInfo
+from rtdecode.signal import Batch, Notice, SourceState, StreamInfo
 from rtdecode.sources.base import Source
-from rtdecode.sources.state import SourceWatch
 from rtdecode.wire.clock import clock_id
 from rtdecode.wire.framing import encode
 from rtdecode.wire.messages import Event
@@ -43,8 +43,6 @@ HELD_UP_S = 0.1
 
 #: States of a source that its user should see in the log at a glance.
 TROUBLE = frozenset({SourceState.STALLED, SourceState.RECOVERING, SourceState.CHANGED})
-
-Details = dict[str, str | int | float | bool | None]
 
 #: How long a recording waits for the decoders that the supervisor announced.
 HOLD_TIMEOUT_S = 120.0
@@ -75,12 +73,8 @@ class Acquire:
         self._logger = structlog.get_logger()
         self._began = hostclock.now()
         self._phase = ""  # of this process, where that says more than the source's state
-        self._watch: SourceWatch | None = None
-        self._held_up = False
-        self._position = (0, 0)
-        self._newest = math.nan
+        self._account: SourceAccount | None = None
         self._watermark = float("-inf")
-        self._samples = 0
         self._markers = 0
         self._events = 0
         self._info: StreamInfo | None = None
@@ -171,22 +165,23 @@ class Acquire:
     def _read(self) -> None:
         assert self._info is not None
         self._phase = ""
-        self._watch = SourceWatch(hostclock.now(), self._info.sfreq, self._config.source.stall_s)
+        account = self._account = SourceAccount(hostclock.now(), self._info.sfreq, self._config.source.stall_s)
         while not self._stop.requested:
             self._attend()
             asked = hostclock.now()
-            timeout = min(max(0.0, self._watch.look_at - asked), READ_TIMEOUT_S)
+            timeout = min(account.wait(asked), READ_TIMEOUT_S)
             batch = self._source.read(timeout)
             if batch is None:
                 self._end_of_source("the source has ended")
                 self._event("end", "the source has ended")
                 return
             self._hand_on(batch)
-            self._tell(batch, self._watch, held_up=hostclock.now() - asked > timeout + HELD_UP_S)
+            now = hostclock.now()
+            self._say(account.took(batch, now, held_up=now - asked > timeout + HELD_UP_S))
         self._event("stop", f"stopped by {self._stop.reason}")
 
     def _hand_on(self, batch: Batch) -> None:
-        """A batch on its way: to the recorder, the log, the subscribers. First of all, for nothing may hold samples up."""
+        """A batch on its way: to the recorder, the subscribers, the log. First of all: nothing may hold samples up."""
         if self._recording is not None:
             self._recording.put(batch)
         if batch.chunk is not None or batch.markers or batch.watermark > self._watermark:
@@ -199,6 +194,10 @@ class Acquire:
         frames = bus.samples_frames(batch, self._run, self._log.next, self._position, now, end=end)
         self._publisher.send_multipart(frames)
         self._log.append(frames, now)
+
+    @property
+    def _position(self) -> tuple[int, int]:
+        return (0, 0) if self._account is None else self._account.position
 
     def _failed(self, error: Exception) -> None:
         self._phase = "failed"
@@ -218,69 +217,13 @@ class Acquire:
 
     # --- what happens to the source -----------------------------------------------------------------------------------
 
-    def _tell(self, batch: Batch, watch: SourceWatch, *, held_up: bool) -> None:
-        """Publish what a batch says about the source, beside its samples."""
-        now = hostclock.now()
-        for notice in batch.notices:
-            if notice.state is None:
-                self._event(notice.event, notice.text, notice.details)
-            else:
-                self._changed(watch.told(notice, now))
-        chunk = batch.chunk
-        if chunk is not None and len(chunk):
-            self._changed(watch.arrived(chunk, now))
-            self._note(chunk)
-            self._held_up = False
-        elif held_up and not self._held_up:
-            self._held_up = True  # what came meanwhile is there at the next read; once, or a slow machine hides a stall
-        else:
-            self._held_up = False
-            self._changed(watch.looked(now))
-
-    def _changed(self, change: Notice | None) -> None:
-        if change is not None:
-            self._event(change.event, change.text, change.details, trouble=change.state in TROUBLE)
+    def _say(self, notices: Iterable[Notice]) -> None:
+        for notice in notices:
+            self._event(notice.event, notice.text, notice.details, trouble=notice.state in TROUBLE)
 
     def _end_of_source(self, text: str) -> None:
-        if self._watch is not None:
-            self._changed(self._watch.told(Notice("state", text, SourceState.ENDED), hostclock.now()))
-
-    def _note(self, chunk: Chunk) -> None:
-        """Announce a new segment, or a hole, and keep where we are."""
-        (segment, index), newest = self._position, self._newest
-        first = float(chunk.stamps[0])
-        if self._samples and chunk.segment != segment:
-            details: Details = {
-                "segment": chunk.segment,
-                "stamp": first,
-                "seconds": first - newest,
-                "uncertainty": chunk.uncertainty,
-            }
-            self._event("reconnect", f"segment {chunk.segment} begins", details)
-        elif self._samples and chunk.first_index != index:
-            self._gap(chunk, chunk.first_index - index)
-        self._position = (chunk.segment, chunk.stop_index)
-        self._newest = float(chunk.stamps[-1])
-        self._samples += len(chunk)
-
-    def _gap(self, chunk: Chunk, n: int) -> None:
-        assert self._info is not None
-        details: Details = {
-            "segment": chunk.segment,
-            "index": chunk.first_index,
-            "n": n,
-            "seconds": n / self._info.sfreq,
-            "stamp": float(chunk.stamps[0]),
-            "late": chunk.invalidates is not None,
-            "invalidates": chunk.invalidates,
-        }
-        text = f"{n} samples are missing before index {chunk.first_index}"
-        if chunk.invalidates is not None:
-            text = (
-                f"{n} samples were missing before index {chunk.invalidates}; found at index {chunk.first_index}, so "
-                "that what lies between was stamped too early"
-            )
-        self._event("gap", text, details)
+        if self._account is not None:
+            self._say(self._account.ended(text, hostclock.now()))
 
     def _event(
         self,
@@ -297,7 +240,8 @@ class Acquire:
             event=event,
             text=text,
             stamp=hostclock.now(),
-            details=dict(details or {}),
+            # A source's own numbers may be numpy's, which do not travel.
+            details={k: v.item() if isinstance(v, np.float64) else v for k, v in (details or {}).items()},
         )
         self._events += 1
         self._publisher.send_multipart(encode(bus.EVENT_TOPIC, message))
@@ -385,19 +329,17 @@ class Acquire:
     def status(self) -> dict[str, Any]:
         """What the control socket answers."""
         now = hostclock.now()
-        watch = self._watch
+        source = {"state": SourceState.CONNECTING.value} if self._account is None else self._account.status(now)
         return {
             "process": "acquire",
             "pid": os.getpid(),
-            "state": self._phase or (SourceState.CONNECTING if watch is None else watch.state).value,
-            "state_s": now - (self._began if watch is None else watch.since),
-            "silent_s": None if watch is None else watch.silent(now),
-            "stall_after_s": None if watch is None else watch.stall_after,
+            **source,
+            **({"state": self._phase} if self._phase else {}),
             "source": None if self._info is None else self._info.source,
             "run": self._run,
             "segment": self._position[0],
             "next_index": self._position[1],
-            "samples": self._samples,
+            "samples": 0 if self._account is None else self._account.samples,
             "markers": self._markers,
             "log": {"oldest": self._log.oldest, "next": self._log.next, "bytes": self._log.n_bytes},
             "decoders": sorted(self._followers),

@@ -130,7 +130,7 @@ def samples_frames(
         markers=tuple(WireMarker(stamp=m.stamp, value=m.value, stream=m.stream) for m in batch.markers),
         watermark=batch.watermark,
         end=end,
-        uncertainty=0.0 if chunk is None else chunk.uncertainty,
+        uncertainty=0.0 if chunk is None else float(chunk.uncertainty),
         invalidates=None if chunk is None else chunk.invalidates,
     )
     return [_SAMPLES_TOPIC, encode_header(message), *payload]
