@@ -3,6 +3,7 @@
 import itertools
 import math
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,9 +15,12 @@ import pytest
 import source_files as files
 from fieldtrip_buffer import Buffer
 from numpy.typing import NDArray
+from zmq_acquire import Shared
+from zmq_outlet import ZmqOutlet
 
 from rtdecode import hostclock
-from rtdecode.signal import DATA_TYPES, Batch, Marker, StreamInfo
+from rtdecode.daemon.remote import RemoteSource
+from rtdecode.signal import DATA_TYPES, Batch, Channel, Chunk, Marker, StreamInfo
 from rtdecode.sources import fieldtrip_wire as wire
 from rtdecode.sources.base import Source
 from rtdecode.sources.declare import Declare
@@ -27,6 +31,8 @@ from rtdecode.sources.lsl import LslSource, MarkerQuery
 from rtdecode.sources.recording import RecordingSource
 from rtdecode.sources.simulated import SimulatedSource
 from rtdecode.sources.trigger import TriggerRule
+from rtdecode.sources.zmq_sender import ZmqSender
+from rtdecode.sources.zmq_source import ZmqSource
 
 
 @dataclass
@@ -219,19 +225,130 @@ def fieldtrip(client: Client, port: int, end: Callable[[], None]) -> Iterator[Ca
     yield case
 
 
+def zmq_here(folder: Path) -> Iterator[Case]:
+    """The project's own sender, in this process."""
+    channels = (Channel("A", "eeg", "V"), Channel("B", "eeg", "V"), Channel("TRIG", "stim", "1"))
+    info = StreamInfo(channels, 100.0, "test")
+    with ZmqSender(info, "amp", "tcp://127.0.0.1:0", clock="here") as sender:
+        source = ZmqSource(sender.endpoint, triggers=[TriggerRule("TRIG")], timeout_s=20, clock="here")
+
+        def send(samples: NDArray[np.float32], stamps: NDArray[np.float64], index: int) -> None:
+            sender._push(Chunk(samples.astype(np.float32), stamps, index))
+
+        yield from zmq_case(
+            source,
+            lambda: sender.wait_for_consumers(20.0),
+            send,
+            lambda value, stamp, index: sender._mark(value, stamp),
+            sender.drain,
+            scale=1e-6,
+        )
+
+
+def zmq_elsewhere(folder: Path) -> Iterator[Case]:
+    """A script that knows nothing of rtdecode, in another process: whole numbers, markers by the sample."""
+    types = ["eeg", "eeg", "stim"]
+    with ZmqOutlet(channels=["A", "B", "TRIG"], types=types, unit="uV", dtype=">i2", sfreq=500.0) as outlet:
+        source = ZmqSource(outlet.endpoint, triggers=[TriggerRule("TRIG")], timeout_s=20, lateness_s=60)
+        yield from zmq_case(
+            source,
+            outlet.joined,
+            lambda samples, stamps, index: outlet.push(samples, index=index, stamp=float(stamps[0])),
+            lambda value, stamp, index: outlet.send(kind="marker", value=value, index=index),
+            lambda: outlet.send(kind="end"),
+            within=1.0,
+            sfreq=500.0,
+        )
+
+
+def zmq_rtdecode(folder: Path) -> Iterator[Case]:
+    """What another machine's acquire publishes, and its log."""
+    channels = (Channel("A", "eeg", "V"), Channel("B", "eeg", "V"), Channel("TRIG", "stim", "1"))
+    with Shared(StreamInfo(channels, 100.0, "test"), folder) as shared:
+        source = RemoteSource(shared.endpoint, triggers=[TriggerRule("TRIG")], timeout_s=20)
+        marks: list[Marker] = []
+
+        def send(samples: NDArray[np.float32], stamps: NDArray[np.float64], index: int) -> None:
+            chunk = Chunk(samples.astype(np.float32), stamps, index, arrived=hostclock.now())
+            shared.send(Batch(chunk, marks, hostclock.now() - 0.5))
+            marks.clear()
+
+        yield from zmq_case(
+            source,
+            lambda: None,
+            send,
+            lambda value, stamp, index: marks.append(Marker(stamp, value, "cues")),
+            lambda: shared.send(Batch(None, marks, hostclock.now()), end=True),
+            scale=1e-6,
+        )
+
+
+def zmq_case(
+    source: ZmqSource | RemoteSource,
+    joined: Callable[[], object],
+    send: Callable[[NDArray[np.float32], NDArray[np.float64], int], object],
+    mark: Callable[[str, float, int], object],
+    end: Callable[[], object],
+    *,
+    scale: float = 1.0,
+    within: float = 2e-3,
+    sfreq: float = 100.0,
+) -> Iterator[Case]:
+    """Five hundred samples with twenty missing, two trigger codes and two markers; at its pace on an unknown clock."""
+    values = np.column_stack([VALUES[:, :2] * scale, np.repeat([0, 5, 0, 7, 0], 100)])
+    case = Case(source, live=True, holes=[(300, 320)], within=within)
+    case.samples = np.column_stack([VALUES[:, :2] * 1e-6, values[:, 2]]).astype(np.float32)
+    paced = within > 0.1
+    zero = hostclock.now() - (0.0 if paced else 520 / sfreq)
+    index = np.concatenate([np.arange(300), np.arange(320, 520)])
+
+    def play_first() -> None:
+        joined()
+        send(values[:50], zero + index[:50] / sfreq, 0)
+
+    thread = threading.Thread(target=play_first)
+    thread.start()
+
+    def play() -> None:
+        thread.join()
+        began = hostclock.now()
+        mark("go", zero + 512 / sfreq, 512)
+        for begin in range(50, 500, 50):
+            while paced and hostclock.now() < began + begin / sfreq:
+                time.sleep(0.001)
+            send(values[begin : begin + 50], zero + index[begin : begin + 50] / sfreq, int(index[begin]))
+        mark("stop", zero + 515 / sfreq, 515)
+        while sum(len(b.chunk) for b in case.batches if b.chunk is not None) < 500:
+            batch = source.read(5.0)
+            assert batch is not None
+            case.batches.append(batch)
+        while (batch := source.read(0.05)) is not None:
+            case.batches.append(batch)
+            if batch.chunk is None and not batch.markers:
+                break
+        stamps = np.concatenate([b.chunk.stamps for b in case.batches if b.chunk is not None])
+        marks = [(stamps[492], "go"), (stamps[495], "stop")]
+        case.markers = [(stamps[100], "5"), (stamps[300], "7"), *marks]
+        end()
+
+    case.play = play
+    yield case
+
+
 FILES = (fif, edf, edf_discontinuous, bdf, gdf, brainvision, eeglab, xdf, simulated)
 
 
 FIELDTRIP = ("fieldtrip_here", "fieldtrip_elsewhere")
+ZMQ = ("zmq_here", "zmq_elsewhere", "zmq_rtdecode")
 
 
-@pytest.fixture(scope="module", params=[*(make.__name__ for make in FILES), *FIELDTRIP, "lsl"])
+@pytest.fixture(scope="module", params=[*(make.__name__ for make in FILES), *FIELDTRIP, *ZMQ, "lsl"])
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
     """A case that has been played to its end."""
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "lsl":
         cases = lsl(folder, request.getfixturevalue("lsl_here"))
-    elif request.param in FIELDTRIP:
+    elif request.param in (*FIELDTRIP, *ZMQ):
         cases = getattr(sys.modules[__name__], request.param)(folder)
     else:
         cases = iter([getattr(sys.modules[__name__], request.param)(folder)])

@@ -7,47 +7,37 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rtdecode.clock.holes import APART_S
 from rtdecode.clock.offset import ClockOffset
-from rtdecode.signal import Offset, even_stamps
+from rtdecode.clock.stream_clock import Piece, StreamClock
+from rtdecode.signal import Offset
 
-#: A sender's stamps that stray further than this from what its own count says show a clock that was set.
-STEP_S = 0.5
 #: The delay between a stamp and its arrival is measured over this many seconds...
 _DELAYS_S = 30.0
 #: ... and each measurement is the least delay of this many seconds.
 _DELAY_BLOCK_S = 0.5
-#: What is not known of the least delay: a sender that stamps, and a network of one's own.
+#: What is not known of the least delay: that of a sender that stamps, and of a network of one's own.
 _FLOOR_S = 1e-3
 #: Seconds between two notes of where the sender's clock stands.
 _NOTE_EVERY_S = 5.0
-#: Messages whose place in time is remembered, for markers that name a sample.
+#: Pieces whose place in time is remembered, for markers that name a sample.
 _REMEMBERED = 4096
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Placed:
-    """Samples of one message, placed in time: as in `rtdecode.signal.Chunk`."""
-
-    first_index: int
-    segment: int
-    stamps: NDArray[np.float64]
-    uncertainty: float
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
+    """Samples from number `index` on, and the host time of the first."""
+
     index: int
     n: int
     first: float
-    last: float
 
 
 class SenderClock:
     """The clock of one sender at a time.
 
-    Where the sender's clock is this host's, its stamps are taken as they are. Otherwise the offset is that of the
-    messages which took least time to come: what one hears of a clock that cannot be asked.
+    A sender that stamps by this host's clock is taken at its word. The offset of another clock is learned from the
+    messages that took least time to come, which is all that can be heard of a clock that cannot be asked: what every
+    message takes stays in the stamps. Where there are no stamps, the count is the clock, fitted to arrival.
 
     Parameters
     ----------
@@ -57,13 +47,10 @@ class SenderClock:
 
     def __init__(self, sfreq: float) -> None:
         self._sfreq = sfreq
-        self._segment = -1
-        self._delays: deque[tuple[float, float]] = deque()
+        self._clock: StreamClock | None = None
         self._noted_at = -math.inf
         self._newest = -math.inf
-        self._shared = False
-        self._base: int | None = None
-        self._anew()
+        self._uncertainty = 0.0
 
     def restart(self, *, shared: bool) -> None:
         """Another sender, or the same one from its start: what follows is another segment.
@@ -74,63 +61,42 @@ class SenderClock:
             Its stamps are host time.
         """
         self._shared = shared
-        self._anew()
-        self._next_segment()
-
-    def _anew(self) -> None:
-        self._offset = ClockOffset(same_host=self._shared)
-        self._delays.clear()
+        self._offset = ClockOffset(same_host=shared)
+        self._delays: deque[tuple[float, float]] = deque()
         self._parts: deque[_Part] = deque(maxlen=_REMEMBERED)
-        self._previous: tuple[int, float] | None = None
+        self._own = math.nan  # sender's time of the first sample of the newest part; nan without stamps
+        if self._clock is None:
+            self._clock = StreamClock(self._sfreq, self._offset)
+        else:
+            self._clock.restart(self._offset)
 
-    def _next_segment(self) -> None:
-        self._segment += 1
-        self._base = None
-
-    def place(self, index: int, n: int, stamp: float | None, arrived: float) -> Placed:
+    def place(self, index: int, stamps: NDArray[np.float64] | None, n: int, arrived: float) -> list[Piece]:
         """Place the samples of one message in time.
 
         Parameters
         ----------
         index : int
             The sender's number of the first one; never less than before within one run.
+        stamps : ndarray of float64, shape (n,), or None
+            Their times on the sender's clock.
         n : int
             How many.
-        stamp : float or None
-            Its time on the sender's clock; the count is the clock where there is none.
         arrived : float
             Host time at which they were here.
         """
-        first = self.sender_time(index, stamp)
-        last = first + (n - 1) / self._sfreq
-        if self._previous is not None:
-            before, at = self._previous
-            if abs(first - at - (index - before) / self._sfreq) > STEP_S + 1e-3 * (first - at):
-                self._anew()
-                self._next_segment()
-            elif (index - before) / self._sfreq > APART_S:
-                self._next_segment()
-        self._previous = index, first
-        self._hear(last, arrived)
-        ends = self._offset.to_host(np.array([first, last]))
-        begin, end = float(ends[0]), float(ends[1])
-        if self._base is None:
-            self._base = index
-        step = 0.1 / self._sfreq
-        begin = max(begin, self._newest + step)
-        end = max(end, begin + step * (n - 1))
-        self._newest = end
-        self._parts.append(_Part(index, n, begin, end))
-        return Placed(index - self._base, self._segment, even_stamps(begin, end, n), self.uncertainty)
-
-    def sender_time(self, index: int, stamp: float | None) -> float:
-        """Seconds on the sender's clock."""
-        return index / self._sfreq if stamp is None else stamp
-
-    @property
-    def uncertainty(self) -> float:
-        """Half-width of the error of what was placed last, in seconds."""
-        return 0.0 if self._shared else self._offset.uncertainty
+        assert self._clock is not None
+        if stamps is None:
+            pieces = self._clock.counted(index, n, arrived)
+        else:
+            self._hear(float(stamps[-1]), arrived)
+            pieces = self._clock.stamped(stamps, number=index)
+        for piece in pieces:
+            first = float(piece.stamps[0])
+            self._parts.append(_Part(index + piece.begin, piece.stop - piece.begin, first))
+            self._own = math.nan if stamps is None else float(stamps[piece.begin])
+            self._newest = float(piece.stamps[-1])
+            self._uncertainty = piece.uncertainty
+        return pieces
 
     @property
     def newest(self) -> float:
@@ -153,24 +119,27 @@ class SenderClock:
 
     def note(self, now: float) -> Offset | None:
         """Where the sender's clock stands, now and then."""
-        if self._previous is None or now - self._noted_at < _NOTE_EVERY_S:
+        if not self._parts or now - self._noted_at < _NOTE_EVERY_S:
             return None
         self._noted_at = now
-        part = self._parts[-1]
-        return Offset(0, now, part.first - self._previous[1], self.uncertainty)
+        return Offset(0, now, self._parts[-1].first - self._own_newest(), self._uncertainty)
 
-    def at_stamp(self, stamp: float) -> float | None:
-        """Host time of a moment on the sender's clock; None before the first samples came."""
-        if self._shared:
-            return stamp
-        if self._previous is None:
-            return None
-        return stamp + self._parts[-1].first - self._previous[1]
+    def _own_newest(self) -> float:
+        """Sender's time of the newest part's first sample; the count is the clock where there are no stamps."""
+        return self._parts[-1].index / self._sfreq if math.isnan(self._own) else self._own
+
+    @property
+    def stamps(self) -> bool:
+        """Whether the sender has a clock that moments can be told by; False before its first samples."""
+        return not math.isnan(self._own)
+
+    def at_stamp(self, stamp: float) -> float:
+        """Host time of a moment on the sender's clock."""
+        return self._offset.to_host(stamp)
 
     def own_time(self, stamp: float) -> float:
-        """Sender's time of a moment of host time, as far as it has samples."""
-        assert self._previous is not None
-        return stamp - self._parts[-1].first + self._previous[1]
+        """Sender's time of a moment of host time."""
+        return stamp - self._parts[-1].first + self._own_newest()
 
     def at_index(self, index: int) -> float | None:
         """Host time of a sample of this run; of one that was lost, by those around it. None where it has not come yet.

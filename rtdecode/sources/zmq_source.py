@@ -119,6 +119,7 @@ class ZmqSource:
         self._next = 0
         self._waiting: list[Mark] = []
         self._ready: list[Marker] = []
+        self._chunks: deque[Chunk] = deque()
         self._raw: list[Raw] = []
         self._notices: list[Notice] = []
         self._offsets: list[Offset] = []
@@ -213,20 +214,21 @@ class ZmqSource:
 
     def read(self, timeout: float) -> Batch | None:
         """The next samples and markers, as soon as one is there."""
-        if self._ended or self._is_closed():
+        if self._closed or (self._ended and not self._chunks):
             return None
         self._check_open()
         assert self._link is not None
+        if self._chunks:
+            return self._batch()
         deadline = hostclock.now() + timeout
         while True:
             item = self._first or self._link.next(max(0.0, deadline - hostclock.now()))
             self._first = None
             if self._is_closed():
                 return None
-            chunk: Chunk | None = None
             match item:
                 case Frames():
-                    chunk = self._take(item)
+                    self._take(item)
                 case Lost():
                     self._lose()
                 case Back():
@@ -235,11 +237,14 @@ class ZmqSource:
                     self._refuse("a connection that did not speak ZeroMQ's protocol")
             self._give_up()
             if self._is_over():
-                return self._batch(None, math.inf)
-            if chunk is not None or self._ready or self._notices or item is None or hostclock.now() >= deadline:
-                return self._batch(chunk, self._link.empty_at - self._lateness_s)
+                return self._batch()
+            if self._chunks or self._ready or self._notices or item is None or hostclock.now() >= deadline:
+                return self._batch()
 
-    def _batch(self, chunk: Chunk | None, complete: float) -> Batch:
+    def _batch(self) -> Batch:
+        assert self._link is not None
+        chunk = self._chunks.popleft() if self._chunks else None
+        complete = math.inf if self._ended and not self._chunks else self._link.empty_at - self._lateness_s
         markers, self._ready = self._ready, []
         raw, self._raw = self._raw, []
         notices, self._notices = self._notices, []
@@ -253,26 +258,24 @@ class ZmqSource:
         self._watermark = max(self._watermark, complete)
         return Batch(chunk, markers, self._watermark, raw, offsets, notices)
 
-    def _take(self, item: Frames) -> Chunk | None:
-        """One message: the samples that it gives; markers and all else are put where the next batch takes them."""
+    def _take(self, item: Frames) -> None:
+        """One message: what it gives is put where the next batches take it."""
         message = self._read(item)
         if message is None:
-            return None
+            return
         header = message.header
         if header.run in self._past:
             self._refuse(f"run {header.run!r} of {header.stream!r}, which another sender has replaced")
-            return None
+            return
         if isinstance(header, Samples):
             assert message.values is not None
-            return self._samples(header, message.values, item.arrived)
-        if header.run != self._run:
+            self._samples(header, message.values, item.arrived)
+        elif header.run != self._run:
             self._refuse(f"a {header.__struct_config__.tag} of run {header.run!r}, of which no samples came")
-            return None
-        if isinstance(header, Mark):
+        elif isinstance(header, Mark):
             self._mark(header)
         else:
             self._ended = True
-        return None
 
     def _read(self, item: Frames) -> Message | None:
         try:
@@ -287,28 +290,39 @@ class ZmqSource:
             return None
         return message
 
-    def _samples(self, header: Samples, values: NDArray[np.generic], arrived: float) -> Chunk | None:
+    def _samples(self, header: Samples, values: NDArray[np.generic], arrived: float) -> None:
         again = header.run != self._run or (header.index == 0 and self._next > 0)
         if not again and header.index < self._next:
             self._refuse(f"samples from {header.index} on came again, or too late; expected {self._next}")
-            return None
+            return
         if header.declared != self._header.declared and not self._same(header):
-            return None
+            return
         if again:
             self._restart(header)
         if self._changed is not None:
             self._changed = None
             self._notices.append(Notice("state", "the sender is what it was again", SourceState.STREAMING))
         n = len(values)
-        placed = self._clock.place(header.index, n, header.stamp, arrived)
+        own = np.arange(n) / header.sfreq + (header.index / header.sfreq if header.stamp is None else header.stamp)
+        pieces = self._clock.place(header.index, None if header.stamp is None else own, n, arrived)
         self._next = header.index + n
-        first = self._clock.sender_time(header.index, header.stamp)
-        self._raw.append(Raw(_SAMPLES, values, first + np.arange(n) / header.sfreq))
+        self._raw.append(Raw(_SAMPLES, values, own))
         if (note := self._clock.note(arrived)) is not None:
             self._offsets += [note, Offset(_MARKERS, note.time, note.value, note.uncertainty)]
         self._place_waiting()
         samples = to_si(values, self._described.scales)
-        return Chunk(samples, placed.stamps, placed.first_index, placed.segment, arrived, placed.uncertainty)
+        self._chunks += [
+            Chunk(
+                samples[piece.begin : piece.stop],
+                piece.stamps,
+                piece.first_index,
+                piece.segment,
+                arrived,
+                piece.uncertainty,
+                piece.invalidates,
+            )
+            for piece in pieces
+        ]
 
     def _restart(self, header: Samples) -> None:
         if self._run is not None:
@@ -358,9 +372,11 @@ class ZmqSource:
         try:
             if mark.index is not None:
                 stamp = self._clock.at_index(mark.index)
-            else:
-                assert mark.stamp is not None
+            elif mark.stamp is not None and self._clock.stamps:
                 stamp = self._clock.at_stamp(mark.stamp)
+            else:
+                self._refuse(f"the marker {mark.value!r}: its samples have no stamps, by which its own could be read")
+                return True
         except LookupError:
             self._refuse(f"the marker {mark.value!r}: its sample {mark.index} came too long ago")
             return True
