@@ -5,20 +5,18 @@ push -> pick -> fill -> blank -> look at quality -> interpolate -> condition -> 
 
 import heapq
 import math
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rtdecode.errors import StampError
-from rtdecode.signal import Channel, Chunk, Marker, check_stamps
+from rtdecode.signal import Channel, Chunk, Marker
+from rtdecode.stream.arrivals import Arrivals
 from rtdecode.stream.blank import Blanker
 from rtdecode.stream.condition import Conditioner
 from rtdecode.stream.fill import fill
 from rtdecode.stream.finite import hold_finite
+from rtdecode.stream.front import Front, Listener
 from rtdecode.stream.handling import Handling
 from rtdecode.stream.incidents import Gap, Incident
 from rtdecode.stream.interpolate import Interpolator
@@ -30,26 +28,6 @@ from rtdecode.stream.window import Locked, WindowSpec
 
 #: Longest piece of a chunk that is conditioned and cut at once, in seconds; bounds the ring, changes no result.
 BLOCK_S = 0.5
-
-
-class Listener(Protocol):
-    """Who hears every conditioned sample: the encoder, which may work while it listens."""
-
-    def restart(self, first_index: int) -> None:
-        """Forget all state: the next conditioned sample is `first_index` and follows a gap (or nothing)."""
-        ...
-
-    def advance(self, samples: NDArray[np.float32], first_index: int) -> None:
-        """Take conditioned samples, shape (n, channels), in order, as they come."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Arrival:
-    """A chunk that waits until every marker around which it may have to be blanked is known."""
-
-    chunk: Chunk
-    loss: str | None
 
 
 class Intake:
@@ -96,12 +74,10 @@ class Intake:
         handling: Handling,
     ) -> None:
         self._conditioner = conditioner
-        self._listener = listener
         self._windows = tuple(windows)
         self._columns = np.asarray(columns, np.intp)
         self._takes_all = list(columns) == list(range(n_stream_channels))
         self._channels = tuple(channels)
-        self._n_stream_channels = n_stream_channels
         self._sfreq = sfreq
         #: Longest piece of a chunk that is conditioned and cut at once, in samples.
         self.block = max(1, math.floor(BLOCK_S * sfreq))
@@ -111,19 +87,16 @@ class Intake:
         self._reach = max((-window.tmin for window in self._windows if isinstance(window, Locked)), default=-math.inf)
         self._fill = handling.fill
         self._limits = handling.limits
-        self._blankers, self._interpolator, self._known_bad = tools(handling, self._channels, sfreq)
-        self._ahead = max((-blank.tmin for blank in handling.blanks), default=0.0)
+        self._blankers, interpolator, self._known_bad = tools(handling, self._channels, sfreq)
         self._segments: list[Segment] = []
         self._markers: list[Marker] = []
         self._watermark = -math.inf
         self._loss: str | None = None
-        self._checked: tuple[int, int, float] | None = None  # segment, next index and last stamp of what was given
-        self._arrivals: deque[_Arrival] = deque()
+        ahead = max((-blank.tmin for blank in handling.blanks), default=None)
+        self._arrivals = Arrivals(n_stream_channels, ahead)
+        self._front = Front(conditioner, listener, len(self._columns), interpolator, self._known_bad)
         self._next = 0  # raw index after what was taken; the segment's own lags behind while a blank is open
         self._newest: Rows | None = None  # the row before it, with its channels' last finite values
-        self._restarted = 0  # raw index at which filters and encoder last began
-        self._finite = np.zeros(len(self._columns), np.float32)
-        self._begun = np.zeros(len(self._columns), np.bool_)  # channels that had a finite sample since the last hole
         self._gaps: list[tuple[Gap, Segment]] = []  # those not over, and the segment in which they cost windows
         self._incidents: list[Incident] = []
 
@@ -142,8 +115,7 @@ class Intake:
                     blanker.mark(marker)
         self._watermark = max(self._watermark, watermark)
         if chunk is not None and len(chunk):
-            self._check(chunk)
-            self._arrivals.append(_Arrival(chunk, self._loss))
+            self._arrivals.put(chunk, self._loss)
             self._loss = None
             yield from self._release()
             if not self._blankers:  # every sample was taken, and what they made due is out
@@ -168,7 +140,7 @@ class Intake:
         kept = math.ceil(self._capacity / self._conditioner.ratio)  # what ended long ago need not be said again
         self._begin_segment(segment, max(first, stop - kept))
         self._skip_to(stop, reason)
-        self._checked = (segment, stop, -math.inf)
+        self._arrivals.resume(segment, stop)
         yield from self._cut()
 
     def finish(self, *, interrupted: bool = False) -> Iterator[Due]:
@@ -199,44 +171,8 @@ class Intake:
 
     # --- chunks -------------------------------------------------------------------------------------------------------
 
-    def _check(self, chunk: Chunk) -> None:
-        """Raise `StampError` unless a chunk follows what was given before."""
-        chunk.check(self._n_stream_channels)
-        if self._checked is not None:
-            segment, next_index, last_stamp = self._checked
-            if chunk.segment < segment:
-                raise StampError(f"a chunk of segment {chunk.segment} came after segment {segment} had begun")
-            # A new segment's stamps may lie before the last ones: a sender may come back with another clock.
-            if chunk.segment == segment:
-                if chunk.first_index < next_index:
-                    raise StampError(
-                        f"a chunk begins at index {chunk.first_index} of segment {segment}; expected {next_index} or "
-                        "later: samples are never given twice"
-                    )
-                check_stamps(chunk.stamps[:1], chunk.first_index, last_stamp)
-        self._checked = (chunk.segment, chunk.stop_index, float(chunk.stamps[-1]))
-
     def _release(self) -> Iterator[Due]:
-        """Take the chunks that wait, as far as every marker that may blank them is known."""
-        while self._arrivals:
-            chunk, loss = self._arrivals[0].chunk, self._arrivals[0].loss
-            n = len(chunk)
-            if self._blankers:
-                n = int(np.searchsorted(chunk.stamps + self._ahead, self._watermark, side="right"))
-            if n == len(chunk):
-                self._arrivals.popleft()
-            elif n:
-                left = replace(
-                    chunk,
-                    samples=chunk.samples[n:],
-                    stamps=chunk.stamps[n:],
-                    first_index=chunk.first_index + n,
-                    invalidates=None,
-                )
-                self._arrivals[0] = _Arrival(left, None)
-                chunk = replace(chunk, samples=chunk.samples[:n], stamps=chunk.stamps[:n])
-            else:
-                return
+        for chunk, loss in self._arrivals.release(self._watermark):
             yield from self._take(chunk, loss)
 
     def _take(self, chunk: Chunk, loss: str | None) -> Iterator[Due]:
@@ -277,7 +213,7 @@ class Intake:
 
     def _hole(self, segment: Segment, chunk: Chunk, rows: Rows, loss: str | None) -> Iterator[Due]:
         missing = chunk.first_index - self._next
-        if self._fill is not None and missing <= self._fill.seconds * self._sfreq and self._newest is not None:
+        if self._fill is not None and missing <= self._fill.seconds * self._sfreq + TIE and self._newest is not None:
             before = self._newest
             after = rows.samples[0]
             made = fill(self._fill.method, before.samples[-1], after, missing, (before.times[-1], rows.times[0]))
@@ -325,7 +261,7 @@ class Intake:
         expected = segment.skip(chunk.first_index, output, flaw, reason, gap)
         self._gaps.append((gap, segment))
         self._incidents.append(gap.begin("gap", reason, expected))
-        self._restart(chunk.first_index, output)
+        self._restart(chunk.first_index)
 
     def _new_segment(self, newest: Segment | None, chunk: Chunk, loss: str | None) -> Iterator[Due]:
         output = self._conditioner.outputs_before(chunk.first_index)
@@ -347,7 +283,7 @@ class Intake:
 
     def _begin_segment(self, number: int, first_index: int) -> None:
         output = self._conditioner.outputs_before(first_index)
-        self._restart(first_index, output)
+        self._restart(first_index)
         self._next = first_index
         self._segments.append(self._segment(number, first_index, output))
 
@@ -356,7 +292,7 @@ class Intake:
         if index > self._next:
             output = self._conditioner.outputs_before(index)
             self._segments[-1].skip(index, output, "skipped", reason)
-            self._restart(index, output)
+            self._restart(index)
             self._next = index
 
     def _segment(self, number: int, first_index: int, output: int) -> Segment:
@@ -380,15 +316,9 @@ class Intake:
             ),
         )
 
-    def _restart(self, index: int, output: int) -> None:
-        """Nothing that was learnt from the samples before a hole may colour those after it."""
-        self._conditioner.restart(index)
-        self._listener.restart(output)
-        self._restarted = index
+    def _restart(self, index: int) -> None:
+        self._front.restart(index)
         self._newest = None
-        self._finite[:] = 0
-        self._begun[:] = False
-        self._begun[self._known_bad] = True
 
     # --- samples ------------------------------------------------------------------------------------------------------
 
@@ -408,51 +338,12 @@ class Intake:
                 yield from self._cut()
 
     def _add(self, rows: Rows) -> None:
-        samples, bad = rows.samples, None
-        if not np.isfinite(samples).all():
-            samples, bad = hold_finite(samples, self._finite)
-        self._finite[:] = samples[-1]
         segment = self._segments[-1]
-        index = segment.next_index
-        if self._interpolator is not None:
-            samples = self._interpolator(samples, index)
-        parts = self._condition(samples, bad, index)
-        segment.append(rows, np.concatenate(parts) if len(parts) > 1 else parts[0], bad)
-
-    def _condition(
-        self, samples: NDArray[np.float32], bad: NDArray[np.bool_] | None, index: int
-    ) -> list[NDArray[np.float32]]:
-        """Condition, and let the encoder hear it; begin anew where a channel has its first finite sample.
-
-        Zeros stood in its place, and the step from there to an amplifier's offset would ring in the filters long after
-        the last window that is an artifact.
-        """
-        if self._begun.all():
-            return [self._hear(samples, index)]
-        finite = np.ones(samples.shape, np.bool_) if bad is None else ~bad
-        some = finite.any(axis=0)
-        firsts = finite.argmax(axis=0)[some & ~self._begun]
-        self._begun |= some
-        parts = []
-        begin = 0
-        for row in np.unique(firsts).tolist():
-            parts.append(self._hear(samples[begin:row], index + begin))
-            if index + row != self._restarted:
-                self._begin(index + row)
-            begin = row
-        return [*parts, self._hear(samples[begin:], index + begin)]
-
-    def _hear(self, samples: NDArray[np.float32], index: int) -> NDArray[np.float32]:
-        conditioned = self._conditioner.push(samples)
-        if len(conditioned):
-            self._listener.advance(conditioned, self._conditioner.outputs_before(index))
-        return conditioned
-
-    def _begin(self, index: int) -> None:
-        output = self._conditioner.outputs_before(index)
-        self._conditioner.restart(index)
-        self._listener.restart(output)
-        self._segments[-1].seam(output, f"a channel began at index {index}, and with it filters and encoder anew")
+        conditioned, bad, seams = self._front.push(rows, segment.next_index)
+        segment.append(rows, conditioned, bad)
+        for index in seams:
+            output = self._conditioner.outputs_before(index)
+            segment.seam(output, f"a channel began at index {index}, and with it filters and encoder anew")
 
     # --- markers and windows ------------------------------------------------------------------------------------------
 
