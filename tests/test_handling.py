@@ -31,9 +31,9 @@ from rtdecode.stream.condition import Conditioner
 from rtdecode.stream.fill import between
 from rtdecode.stream.handling import Blank, Fill, Handling, Interpolation, Limits, Method
 from rtdecode.stream.incidents import Incident
-from rtdecode.stream.intake import tools
 from rtdecode.stream.quality import Quality
 from rtdecode.stream.steps import Filter, StreamStep
+from rtdecode.stream.tools import tools
 from rtdecode.stream.window import Locked, Sliding, WindowSpec
 
 METHODS: st.SearchStrategy[Method] = st.sampled_from(["hold", "linear", "zero"])

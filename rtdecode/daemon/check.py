@@ -15,9 +15,10 @@ from rtdecode.daemon.sources import make_source
 from rtdecode.encode.bundle import Bundle
 from rtdecode.encode.onnx import import_onnxruntime
 from rtdecode.encode.providers import find_provider
+from rtdecode.encode.variant import check_variant
 from rtdecode.errors import RtdecodeError
 from rtdecode.signal import Channel
-from rtdecode.stream.intake import tools
+from rtdecode.stream.tools import tools
 
 
 def check(path: Path) -> list[Problem]:
@@ -60,6 +61,11 @@ def _pipeline(place: str, pipeline: PipelineConfig) -> Iterator[Problem]:
         yield Problem(f"{place}.bundle", str(error))
     else:
         yield from _windows(place, pipeline, bundle)
+        if pipeline.variant is not None:
+            try:
+                check_variant(bundle, Bundle.open(pipeline.variant))
+            except RtdecodeError as error:
+                yield Problem(f"{place}.variant", str(error))
         yield from _handling(place, pipeline, bundle)
     yield from _provider(f"{place}.provider", pipeline)
 

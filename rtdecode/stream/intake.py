@@ -8,22 +8,20 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rtdecode.signal import Channel, Chunk, Marker
 from rtdecode.stream.arrivals import Arrivals
-from rtdecode.stream.blank import Blanker
 from rtdecode.stream.condition import Conditioner
 from rtdecode.stream.fill import fill
 from rtdecode.stream.finite import hold_finite
 from rtdecode.stream.front import Front, Listener
 from rtdecode.stream.handling import Handling
 from rtdecode.stream.incidents import Gap, Incident
-from rtdecode.stream.interpolate import Interpolator
 from rtdecode.stream.quality import Watch
 from rtdecode.stream.rows import STAMP, Rows
 from rtdecode.stream.segment import Due, Segment
 from rtdecode.stream.times import TIE, Flaw
+from rtdecode.stream.tools import tools
 from rtdecode.stream.window import Locked, WindowSpec
 
 #: Longest piece of a chunk that is conditioned and cut at once, in seconds; bounds the ring, changes no result.
@@ -406,31 +404,3 @@ class Intake:
             else:
                 self._incidents.append(gap.over())
         self._gaps = left
-
-
-def tools(
-    handling: Handling, channels: Sequence[Channel], sfreq: float
-) -> tuple[list[Blanker], Interpolator | None, NDArray[np.intp]]:
-    """What carries out a `Handling`: blankers, the interpolator, and the columns of channels known to be bad.
-
-    Parameters
-    ----------
-    handling : Handling
-    channels : sequence of Channel
-        Those that the conditioning chain takes.
-    sfreq : float
-        Raw rate in Hz.
-
-    Raises
-    ------
-    ConfigError, ContractError
-        It does not fit the channels: names what is at fault.
-    """
-    blankers = [Blanker(f"blank[{n}]", blank, channels, sfreq) for n, blank in enumerate(handling.blanks)]
-    interpolator = None
-    known_bad = np.zeros(0, np.intp)
-    if handling.interpolation is not None:
-        interpolator = Interpolator(handling.interpolation, channels)
-        known_bad = interpolator.columns
-    Watch(handling.limits, channels, known_bad)
-    return blankers, interpolator, known_bad

@@ -16,7 +16,7 @@ from rtdecode.stream.quality import Quality, Watch
 from rtdecode.stream.ring import Ring
 from rtdecode.stream.rows import Rows
 from rtdecode.stream.times import Fault, Flaw, Times
-from rtdecode.stream.window import Locked, Sliding, WindowSpec, round_half_up
+from rtdecode.stream.window import Locked, Sliding, SlidingCursor, WindowSpec, round_half_up
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,37 +84,6 @@ class _Pending:
     fault: Fault | None = field(default=None, compare=False)
 
 
-class _SlidingCursor:
-    """The next window of a sliding kind that is not out yet."""
-
-    def __init__(self, window: Sliding, order: int, length: int, sfreq: float, first_output: int) -> None:
-        self.window = window
-        self.order = order
-        self.length = length
-        self._step = window.step(sfreq)
-        # Windows that begin before the first sample that is here were never due.
-        self._n = max(0, math.floor(first_output / self._step) - 1)
-        while round_half_up(self._n * self._step) < first_output:
-            self._n += 1
-        self.start = round_half_up(self._n * self._step)
-
-    @property
-    def stop(self) -> int:
-        return self.start + self.length
-
-    def advance(self) -> None:
-        self._n += 1
-        self.start = round_half_up(self._n * self._step)
-
-    def coming(self, start: int, stop: int) -> int:
-        """How many of its windows that are not out yet begin in [start, stop)."""
-        return max(0, self._before(stop) - max(self._n, self._before(start)))
-
-    def _before(self, start: int) -> int:
-        """How many of its windows begin before `start`."""
-        return max(0, math.ceil((start - Fraction(1, 2)) / self._step))
-
-
 class Segment:
     """Samples of one segment, the windows cut from them, and the markers that fall on them.
 
@@ -173,7 +142,7 @@ class Segment:
         self._pending: list[_Pending] = []
         self._out: deque[tuple[int, WindowRef]] = deque()  # sound windows that were given, with where they stop
         self._sliding = [
-            _SlidingCursor(window, order, length, conditioned_sfreq, first_output)
+            SlidingCursor(window, order, length, conditioned_sfreq, first_output)
             for order, (window, length) in enumerate(zip(self._windows, self._lengths, strict=True))
             if isinstance(window, Sliding)
         ]

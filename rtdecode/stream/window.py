@@ -82,6 +82,52 @@ class Locked(_Window, frozen=True, kw_only=True, tag="locked"):
         return round_half_up(samples(self.tmin, sfreq))
 
 
+class SlidingCursor:
+    """The next window of a sliding kind that is not out yet.
+
+    Parameters
+    ----------
+    window : Sliding
+    order : int
+        Its place among the pipeline's windows.
+    length : int
+        Conditioned samples in one.
+    sfreq : float
+        Conditioned rate in Hz.
+    first_output : int
+        First conditioned sample that is there.
+    """
+
+    def __init__(self, window: Sliding, order: int, length: int, sfreq: float, first_output: int) -> None:
+        self.window = window
+        self.order = order
+        self.length = length
+        self._step = window.step(sfreq)
+        # Windows that begin before the first sample that is here were never due.
+        self._n = max(0, math.floor(first_output / self._step) - 1)
+        while round_half_up(self._n * self._step) < first_output:
+            self._n += 1
+        self.start = round_half_up(self._n * self._step)
+
+    @property
+    def stop(self) -> int:
+        """One past its last conditioned sample."""
+        return self.start + self.length
+
+    def advance(self) -> None:
+        """It is out."""
+        self._n += 1
+        self.start = round_half_up(self._n * self._step)
+
+    def coming(self, start: int, stop: int) -> int:
+        """How many of its windows that are not out yet begin in [start, stop)."""
+        return max(0, self._before(stop) - max(self._n, self._before(start)))
+
+    def _before(self, start: int) -> int:
+        """How many of its windows begin before `start`."""
+        return max(0, math.ceil((start - Fraction(1, 2)) / self._step))
+
+
 WindowSpec = Sliding | Locked
 
 
