@@ -24,6 +24,7 @@ from rtdecode.sources.xdf_chunks import (
     read_head,
     read_offset,
     read_samples,
+    read_xml,
     scan,
 )
 
@@ -120,6 +121,7 @@ def _sound(data: Any, findings: Findings, progress: Progress | None = None) -> I
 def _count(block: Block, findings: Findings) -> None:
     """Take note of a chunk; raises `ValueError` or `KeyError` where its content is unsound."""
     if block.tag == FILE_HEADER:
+        read_xml(block.content)
         findings.has_header = True
     elif block.tag == STREAM_HEADER:
         head = read_head(block.content)
@@ -130,6 +132,7 @@ def _count(block: Block, findings: Findings) -> None:
     elif block.tag == CLOCK_OFFSET:
         findings.streams[block.stream].tally.offsets.append(read_offset(block.content))
     elif block.tag == STREAM_FOOTER:
+        read_xml(block.content)
         findings.streams[block.stream].closed = True
 
 
@@ -163,7 +166,7 @@ def repair(path: Path, out: Path | None = None, progress: Progress | None = None
     if out is not None and out.exists():
         raise RecordingError(f"{out} exists; expected a new file")
     try:
-        _write(path, fresh)
+        _write(path, fresh, findings.has_header)
         if out is None:
             kept = _keep(path)
         os.replace(fresh, target)
@@ -175,15 +178,14 @@ def repair(path: Path, out: Path | None = None, progress: Progress | None = None
     return Repaired(target, kept, findings)
 
 
-def _write(path: Path, fresh: Path) -> None:
+def _write(path: Path, fresh: Path, has_header: bool) -> None:
     with open_bytes(path) as data, fresh.open("xb") as file:
         findings = Findings(len(data))
-        file.write(MAGIC)
+        file.write(MAGIC if has_header else MAGIC + file_header())
         for block in _sound(data, findings):
-            if block.start == len(MAGIC) and block.tag != FILE_HEADER:
-                file.write(file_header())
             file.write(data[block.start : block.stop])
-        file.write(boundary())
+        if findings.unclosed:
+            file.write(boundary())
         for number in findings.unclosed:
             file.write(stream_footer(number, findings.streams[number].tally, {"repaired": "yes"}))
         file.flush()

@@ -118,12 +118,17 @@ class StreamHead:
         return (self.root.findtext(path) or "").strip()
 
 
+def read_xml(content: bytes) -> ElementTree.Element:
+    """The XML of a header or a footer; raises `ValueError` where it is none."""
+    try:
+        return ElementTree.fromstring(content.decode("utf-8", "replace"))
+    except ElementTree.ParseError as error:
+        raise ValueError(f"a header or footer that is no XML ({error})") from None
+
+
 def read_head(content: bytes) -> StreamHead:
     """A stream's header; raises `ValueError` where it is none."""
-    try:
-        root = ElementTree.fromstring(content.decode("utf-8", "replace"))
-    except ElementTree.ParseError as error:
-        raise ValueError(f"a stream header that is no XML ({error})") from None
+    root = read_xml(content)
     form = (root.findtext("channel_format") or "").strip()
     n_channels = int(root.findtext("channel_count") or 0)
     if form not in DTYPES and form != "string":
