@@ -85,6 +85,20 @@ def test_a_running_daemon_has_no_torch_no_mne_no_matplotlib_no_qt() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_inlets_live_in_acquire_alone() -> None:
+    """*decode* and the supervisor have liblsl's clock, and no module that could open a stream."""
+    code = (
+        "import sys\n"
+        "import rtdecode.cli.run, rtdecode.cli.decode, rtdecode.daemon.supervisor, rtdecode.daemon.decode\n"
+        "bad = [m for m in sys.modules if m.startswith('rtdecode.sources.') and 'lsl' in m]\n"
+        "sys.exit(f'loaded: {bad}' if bad else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    daemon = [path for path in FILES if room(path) == "daemon"]
+    assert {path.name for path in daemon if any("lsl" in name.lower() for name in imports(path))} <= {"sources.py"}
+
+
 def test_the_public_names_are_there_and_no_others() -> None:
     import rtdecode
 
