@@ -1,4 +1,4 @@
-"""``rtdecode stream``: serve a recording over LSL or as a FieldTrip buffer, as if it were being recorded now."""
+"""``rtdecode stream``: serve a recording over LSL, ZeroMQ or as a FieldTrip buffer, as if it were recorded now."""
 
 import math
 from collections import Counter
@@ -19,6 +19,9 @@ from rtdecode.sources.pacing import PacedSender
 from rtdecode.sources.recording import RecordingSource
 from rtdecode.sources.sender import LslSender, require_consumers
 from rtdecode.sources.trigger import TriggerRule
+from rtdecode.sources.zmq_sender import ZmqSender
+from rtdecode.wire.clock import clock_id
+from rtdecode.wire.endpoint import check_endpoint
 
 
 def stream(
@@ -44,12 +47,16 @@ def stream(
         list[str] | None, typer.Option(help="Trigger channel whose codes become markers (may repeat).")
     ] = None,
     data: Annotated[str | None, typer.Option(help="XDF: name or type of the data stream.")] = None,
+    over_zmq: Annotated[
+        str | None,
+        typer.Option("--zmq", metavar="ENDPOINT", help="Publish over ZeroMQ, e.g. tcp://127.0.0.1:5600, not over LSL."),
+    ] = None,
     fieldtrip: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT", help="Serve a FieldTrip buffer at this address of this machine, not LSL."),
     ] = None,
 ) -> None:
-    """Serve a recording over LSL at its own rate, with its markers as a marker stream; or as a FieldTrip buffer.
+    """Serve a recording at its own rate, with its markers: over LSL, over ZeroMQ, or as a FieldTrip buffer.
 
     It begins once its consumers are there, and ends with the recording.
 
@@ -61,6 +68,9 @@ def stream(
         raise ConfigError(f"--chunk-ms is {chunk_ms}; expected a number above 0")
     if math.isnan(wait):
         raise ConfigError(f"--wait is {wait}; expected seconds, 0 for not at all, or -1 for ever")
+    if over_zmq is not None and fieldtrip is not None:
+        raise ConfigError("--zmq and --fieldtrip are both given; expected one of them")
+    endpoint = None if over_zmq is None else check_endpoint(over_zmq, bind=True)
     console = Console(stderr=True, highlight=False)
     served = name or recording.stem
     marker_name = None if no_markers else markers or f"{served}-markers"
@@ -75,11 +85,16 @@ def stream(
 
     source = opened()
     _describe(console, source, served, marker_name, speed)
-    sender: LslSender | FieldTripSender
+    sender: LslSender | FieldTripSender | ZmqSender
     if fieldtrip is not None:
         host, port = _address(fieldtrip)
         sender = FieldTripSender(source.info, host, port, events=not no_markers, chunk_s=chunk_ms * 1e-3)
         console.print(f"FieldTrip buffer at {sender.host}:{sender.port}", markup=False)
+    elif endpoint is not None:
+        sender = ZmqSender(
+            source.info, served, endpoint, markers=not no_markers, chunk_s=chunk_ms * 1e-3, clock=clock_id()
+        )
+        console.print(f"publishing at {sender.endpoint}", markup=False)
     else:
         sender = LslSender(
             source.info, served, marker_name=marker_name, chunk_s=chunk_ms * 1e-3, stream_type=stream_type
