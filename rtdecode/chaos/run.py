@@ -9,8 +9,9 @@ from typing import Any
 from rtdecode import hostclock
 from rtdecode.chaos.faults import Fault
 from rtdecode.chaos.recorded import missing_samples
-from rtdecode.chaos.stage import Seen, Stage
+from rtdecode.chaos.stage import Stage
 from rtdecode.chaos.tally import Judged, Tally
+from rtdecode.chaos.truth import SFREQ
 from rtdecode.errors import ProcessError
 from rtdecode.wire.messages import Event, Health, Window
 
@@ -18,6 +19,8 @@ from rtdecode.wire.messages import Event, Health, Window
 CALM = 8
 #: Seconds to wait for a sign, and for all to be well again.
 NOTICE_S, RECOVER_S = 30.0, 90.0
+#: What the death of *acquire* may cost of what it had received: docs/recording.md.
+UNWRITTEN_S = 0.5
 
 
 @dataclass(slots=True)
@@ -59,6 +62,14 @@ class Row:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class SeenEvent:
+    """An event, and when it came."""
+
+    at: float
+    message: Event
+
+
 class Chaos:
     """Drives one `Stage` through faults.
 
@@ -75,7 +86,7 @@ class Chaos:
         self._progress = progress
         self._tally = Tally(stage.lives)
         self._taken = 0
-        self._events: list[Seen] = []
+        self._events: list[SeenEvent] = []
         self._health: Health | None = None
         self._spans: list[tuple[Row, float]] = []
 
@@ -101,16 +112,27 @@ class Chaos:
         code = self._stage.stop()
         self._take()
         problems = [] if code == 0 else [f"the daemon ended with exit code {code}"]
-        ends = [began for _, began in self._spans[1:]] + [math.inf]
-        for (row, began), ended in zip(self._spans, ends, strict=True):
+        begins = [began - (UNWRITTEN_S if row.outage == "acquire" else 0.0) for row, began in self._spans]
+        for (row, _), began, ended in zip(self._spans, begins, [*begins[1:], math.inf], strict=True):
             row.samples_lost = missing_samples(self._stage.recordings, self._stage.lives, began, ended)
-            if row.samples_lost and not row.outage:
-                row.problems = [*(row.problems or []), f"{row.samples_lost} samples are in no recording"]
+            allowed = 0.0
+            if row.outage == "acquire":
+                allowed = UNWRITTEN_S + (row.detected_s or 0.0) + (row.recovered_s or 0.0)
+            elif row.outage == "disk":
+                allowed = self._unrecorded(began, ended) / SFREQ
+            if row.samples_lost > allowed * SFREQ:
+                text = f"{row.samples_lost} samples are in no recording; {allowed * SFREQ:.0f} are accounted for"
+                row.problems = [*(row.problems or []), text]
         if self._health is None:
             problems.append("no counters were published")
         elif self._health.due != (told := sum(self._health.counts.values())):
             problems.append(f"{self._health.due} windows were due and {told} accounted for")
         return problems
+
+    def _unrecorded(self, since: float, until: float) -> int:
+        """Samples that the recorder itself said it could not record, between two host times."""
+        said = [one.message for one in self._events if since <= one.message.stamp < until]
+        return max((int(one.details.get("not_recorded") or 0) for one in said), default=0)
 
     # --- one fault ----------------------------------------------------------------------------------------------------
 
@@ -124,14 +146,17 @@ class Chaos:
         self._spans.append((row, began))
         undo = fault.begin(self._stage)
         if fault.signs:
-            noticed = self._until(lambda: self._sign(fault, events_since, since), max(NOTICE_S, fault.hold_s))
+            noticed = self._until(lambda: self._sign(fault, began, events_since, since), max(NOTICE_S, fault.hold_s))
             if noticed is None:
                 row.problems.append(f"not noticed: none of {', '.join(fault.signs)}")
             else:
                 row.detected_s = noticed - began
         self._until(lambda: None, began + fault.hold_s - hostclock.now())
         if undo is not None:
-            undo()
+            try:
+                undo()
+            except OSError as error:  # what was to be undone is gone, which the rest of the row will show
+                row.problems.append(f"could not be undone: {error}")
         ended = hostclock.now()
         good = self._calm(ended, RECOVER_S)
         if good is None:
@@ -146,9 +171,10 @@ class Chaos:
         row.problems += [f"{one.key}: {one.wrong}" for one in wrong[:5]]
         return row
 
-    def _sign(self, fault: Fault, events_since: int, since: int) -> float | None:
+    def _sign(self, fault: Fault, began: float, events_since: int, since: int) -> float | None:
         """When the first sign of a fault came."""
-        found = [one.at for one in self._events[events_since:] if _names(one.message) & set(fault.signs)]
+        events = [one for one in self._events[events_since:] if one.message.stamp > began]
+        found = [one.at for one in events if _names(one.message) & set(fault.signs)]
         found += [one.at for one in self._tally.judged[since:] if one.status in fault.signs]
         return min(found, default=None)
 
@@ -185,12 +211,11 @@ class Chaos:
             if isinstance(one.message, Window):
                 self._tally.add(one.at, one.message, one.arrays)
             elif isinstance(one.message, Event):
-                self._events.append(one)
+                self._events.append(SeenEvent(one.at, one.message))
             elif isinstance(one.message, Health):
                 self._health = one.message
 
 
-def _names(message: object) -> set[str]:
+def _names(message: Event) -> set[str]:
     """By what an event may be known: its name, the state that it says begins."""
-    assert isinstance(message, Event)
     return {message.event, str(message.details.get("state", ""))}

@@ -22,7 +22,7 @@ from rtdecode.daemon import control
 from rtdecode.daemon.process import ONE_THREAD, SUPERVISED
 from rtdecode.demo.stage import LSL_API, free_port, private_folder
 from rtdecode.errors import ProcessError
-from rtdecode.wire.messages import Message
+from rtdecode.wire.messages import Event, Message
 from rtdecode.wire.subscriber import Subscriber
 
 Over = Literal["lsl", "zmq", "fieldtrip"]
@@ -206,7 +206,8 @@ class Stage:
         with Subscriber(self.endpoint, [f"{PIPELINE}."], hwm=100_000) as subscriber:
             while not self._closing.is_set():
                 received = subscriber.receive(0.1)
-                if received is not None and not getattr(received.message, "retained", False):
+                # A retained event may be news: what a process says as it starts, before we have found it again.
+                if received is not None and (isinstance(received.message, Event) or not received.message.retained):
                     self.seen.append(Seen(received.at, received.message, received.arrays))
 
     def status(self, process: str) -> dict[str, Any]:

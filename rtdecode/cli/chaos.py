@@ -71,7 +71,7 @@ def chaos(
     if as_json:
         typer.echo(json.dumps({"rows": [row.as_dict() for row in rows], "problems": problems}))
     else:
-        Console(highlight=False).print(_table(rows))
+        Console(highlight=False, width=max(120, console.width)).print(_table(rows))
     problems += [f"{row.over}, {row.fault}: {one}" for row in rows for one in row.problems or ()]
     if problems:
         raise ProcessError("not everything was as it must be:\n  " + "\n  ".join(problems))
