@@ -17,6 +17,7 @@ from rtdecode.signal import Batch, Chunk, Marker, Notice, Offset, Origin, Raw, S
 from rtdecode.sources.change import ChangedError, Declared, changes
 from rtdecode.sources.declare import Declare, Described
 from rtdecode.sources.fieldtrip_client import Client
+from rtdecode.sources.fieldtrip_given import Given
 from rtdecode.sources.fieldtrip_link import RETRY_S, Back, Changed, Ended, Events, Hole, Link, Lost, Quiet, Samples
 from rtdecode.sources.fieldtrip_sensors import describe_header
 from rtdecode.sources.fieldtrip_wire import DataType, Event, Header, Order
@@ -137,6 +138,7 @@ class FieldTripSource:
             self.close()
             raise
         self._clock = StreamClock(sfreq)
+        self._given = Given(1.0 / sfreq)
         self._complete = self._passed = -math.inf
         self._surplus: deque[Batch] = deque()
         self._begin_segment()
@@ -235,23 +237,27 @@ class FieldTripSource:
                 if error is not None:
                     self.close()
                     raise error
-                return Batch(None, self._stamped(), math.inf)
+                return Batch(None, self._stamped(math.inf), math.inf)
 
     def _gone(self) -> bool:
         return self._ended or self._closed
 
     def _back(self, item: Back) -> Batch:
         how = "its counter goes on"
+        markers: list[Marker] = []
         if item.anew:
+            markers = self._stamped(math.inf)
             self._clock.restart()
             self._begin_segment()
             how = "its counter began anew, and so does the segment"
         details = {"anew": item.anew, "reconnects": self._link.reconnects, "counter": item.begin}
-        return self._batch(notices=[Notice("state", f"{self._name} is back: {how}", SourceState.STREAMING, details)])
+        notice = Notice("state", f"{self._name} is back: {how}", SourceState.STREAMING, details)
+        return self._batch(notices=[notice], markers=markers)
 
     def _begin_segment(self) -> None:
         self._skipping = False
-        self._newest: tuple[int, float, float] | None = None  # counter, stamp and uncertainty of the newest sample
+        self._given.clear()
+        self._uncertainty = 0.0
         self._offset_at = -math.inf
         self._pending: list[tuple[int, Event]] = []
 
@@ -294,7 +300,9 @@ class FieldTripSource:
         first, n = item.first + begin, len(item.values) - begin
         samples = to_si(item.values[begin:], self._described.scales)
         for piece in self._clock.counted(first, n, item.seen):
-            self._newest = (first + piece.stop - 1, float(piece.stamps[-1]), piece.uncertainty)
+            self._given.add(first + piece.begin, piece.stamps)
+            self._given.period = self._clock.period
+            self._uncertainty = piece.uncertainty
             chunk = Chunk(
                 samples[piece.begin : piece.stop],
                 piece.stamps,
@@ -310,42 +318,45 @@ class FieldTripSource:
     def _take_events(self, item: Events) -> Batch:
         if not self._with_events:
             return self._batch()
-        numbers = [event.sample if event.sample >= 0 else item.counted for event in item.events]
+        numbers = [event.sample if event.sample >= 0 else max(0, item.counted - 1) for event in item.events]
         self._pending += zip(numbers, item.events, strict=True)
         texts = tuple(event.text for event in item.events)
         return self._batch(raw=[Raw(_EVENTS, texts, np.array(numbers) / self.info.sfreq)])
 
-    def _batch(self, chunk: Chunk | None = None, *, raw: Sequence[Raw] = (), notices: Sequence[Notice] = ()) -> Batch:
-        markers = self._stamped()
+    def _batch(
+        self,
+        chunk: Chunk | None = None,
+        *,
+        raw: Sequence[Raw] = (),
+        notices: Sequence[Notice] = (),
+        markers: Sequence[Marker] = (),
+    ) -> Batch:
+        newest = self._given.newest
+        found = [*markers, *self._stamped(-math.inf if newest is None else newest[0])]
         complete = self._complete - self._lateness_s if self._with_events else math.inf
-        if self._pending:
-            complete = -math.inf
+        if self._pending:  # their stamps are not known yet, but that they lie behind all that were given
+            complete = min(complete, -math.inf if newest is None else newest[1])
         if chunk is not None:
-            markers += self._triggers.feed(chunk)
+            found += self._triggers.feed(chunk)
         self._passed = max(self._passed, min(complete, self._triggers.watermark))
-        return Batch(chunk, markers, self._passed, raw, self._measured(), notices)
+        return Batch(chunk, found, self._passed, raw, self._measured(), notices)
 
-    def _stamped(self) -> list[Marker]:
-        """Events become markers as soon as there is a clock to stamp them by."""
-        if self._newest is None:
+    def _stamped(self, newest: float) -> list[Marker]:
+        """The events up to this sample become markers: it has been given a stamp, or never will be."""
+        if self._given.newest is None:
             return []
-        number, stamp, _ = self._newest
-        markers = [
-            Marker(stamp + (at - number) * self._clock.period, event.text, self._events_name)
-            for at, event in self._pending
-        ]
-        self._pending.clear()
-        return markers
+        due = [(number, event) for number, event in self._pending if number <= newest]
+        self._pending = [(number, event) for number, event in self._pending if number > newest]
+        return [Marker(self._given.stamp(number), event.text, self._events_name) for number, event in due]
 
     def _measured(self) -> list[Offset]:
         """Now and then: where the counter, as seconds, stands against the host's clock."""
-        now = hostclock.now()
-        if self._newest is None or now < self._offset_at + _OFFSET_EVERY_S:
+        now, newest = hostclock.now(), self._given.newest
+        if newest is None or now < self._offset_at + _OFFSET_EVERY_S:
             return []
         self._offset_at = now
-        number, stamp, uncertainty = self._newest
-        value = stamp - number / self.info.sfreq
-        return [Offset(stream, now, value, uncertainty) for stream in range(len(self.origins))]
+        value = newest[1] - newest[0] / self.info.sfreq
+        return [Offset(stream, now, value, self._uncertainty) for stream in range(len(self.origins))]
 
     def close(self) -> None:
         """Stop following, and disconnect. Safe to call twice, and from another thread than `read`."""

@@ -43,7 +43,8 @@ def receive(connection: socket.socket, n: int, timeout_s: float | None) -> bytes
             connection.settimeout(left)
         part = connection.recv(min(missing, _PIECE))
         if not part:
-            raise Gone(f"the connection was closed {missing} bytes before the end of a message")
+            after = f" after {n - missing} of {n} bytes" if missing < n else ""
+            raise Gone(f"the connection was closed{after}")
         parts.append(part)
         missing -= len(part)
     return b"".join(parts)
