@@ -25,6 +25,7 @@ from rtdecode.daemon.child import Child, Exit, Line, describe_exit
 from rtdecode.daemon.endpoints import endpoints, prepare
 from rtdecode.daemon.guard import Guard
 from rtdecode.daemon.heartbeat import Pulse, WakingClock
+from rtdecode.daemon.lock import locked
 from rtdecode.daemon.process import GROUP_SIGNALS, SUPERVISED, announce, follow_parent
 from rtdecode.daemon.supervised import BEAT, LEAVING, REFUSED, News
 from rtdecode.daemon.systemd import Watchdog, notify
@@ -103,6 +104,11 @@ class Supervisor:
         for endpoint in (*self._found.all, *(pipeline.publish for pipeline in self._config.pipelines.values())):
             refuse_live_ipc(endpoint)
         prepare(self._found, private=self._config.bus.dir is None)
+        with locked(self._found.folder):
+            self._run()
+        return self._code
+
+    def _run(self) -> None:
         for child in self._decoders:  # what an earlier session published says nothing about this one
             (self._found.folder / f"{child.name}.progress").unlink(missing_ok=True)
         if parent := os.environ.get(SUPERVISED):  # we are somebody's child too
@@ -117,7 +123,6 @@ class Supervisor:
                 self._kill()
                 self._guard.close()
                 self._clean()
-        return self._code
 
     # --- what happens -------------------------------------------------------------------------------------------------
 
@@ -259,6 +264,7 @@ class Supervisor:
         wait = FIRST_BACKOFF_S * 2 ** (crashes - 1)
         child.restarts += 1
         child.waits = True
+        what = how if child.hung else f"crashed ({how})"
         self._logger.warning("crashed; started again", about=child.name, how=how, after_s=wait, restarts=child.restarts)
         details: dict[str, str | int | float | bool | None] = {
             "process": child.name,
@@ -266,13 +272,10 @@ class Supervisor:
             "after_s": wait,
             "restarts": child.restarts,
         }
-        self._tell_others(
-            child,
-            News(event="crashed", text=f"{child.label} crashed ({how}); started again in {wait:g} s", details=details),
-        )
-        child.tell(
-            News(event="restarted", text=f"{child.label} was started again after a crash ({how})", details=details)
-        )
+        text = f"{child.label} {what}; started again in {wait:g} s"
+        self._tell_others(child, News(event="crashed", text=text, details=details))
+        text = f"{child.label} was started again; it {what}"
+        child.tell(News(event="restarted", text=text, details=details))
         timer = threading.Timer(wait, lambda: self._happenings.put(_Start(child)))
         timer.daemon = True
         timer.start()

@@ -312,6 +312,18 @@ def test_no_process_outlives_a_killed_supervisor(session: Session, stopped: bool
     assert again.terminate() == 0, again.text
 
 
+def test_two_runs_begun_at_once_are_one(session: Session) -> None:
+    session.bundle()
+    config = session.config(source=SIMULATED)
+    runs = [session.start("run", str(config)) for _ in range(3)]
+    refused = [run for run in runs if wait_for(lambda run=run: run.lines or run.process.poll(), "its word", 60) == 7]
+    (alive,) = [run for run in runs if run not in refused]
+    assert all("runs already" in run.text for run in refused)
+    # Those that were refused took nothing of its folder away.
+    assert session.status(config, "acquire")["state"] == "streaming"
+    assert alive.terminate() == 0, alive.text
+
+
 _DEAF = "import signal, time\nfor n in (15, 18): signal.signal(n, signal.SIG_IGN)\ntime.sleep(600)"
 
 _GUARDED = """
