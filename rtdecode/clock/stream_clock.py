@@ -225,6 +225,15 @@ class StreamClock:
         n = self._next - self._unsettled
         return times / n - self._line.at(self._unsettled + (n - 1) / 2)
 
+    def _likely_lag(self) -> float:
+        """The middle between the fewest and the most periods by which samples since an unsettled hole may be late."""
+        if self._unsettled is None or self._next == self._unsettled:
+            return 0.0
+        lag = self._lag() / self.period
+        doubt = 1.1 * self._jitter.value / self.period / math.sqrt(self._next - self._unsettled)
+        least, most = math.ceil(lag - doubt), math.floor(lag + doubt)
+        return (round(lag) if least > most else (least + most) / 2) * self.period
+
     def _step_over(self, stamp: float) -> None:
         """The next sample lies behind a hole, or is stamped by a clock that was set."""
         assert self._line is not None
@@ -324,8 +333,10 @@ class StreamClock:
         half = self._newer_half()
         lag = sum(b.total for b in half) / sum(map(len, half)) - self._mean_time(half)
         error = self._line.noise(0.0) / sum(map(len, half)) ** 0.5
-        back = -lag > max(ERRORS * error, LEAST * period)  # too many were held to be missing; no longer to wait for
-        if n < self._look_back and (n < self._lasting() or (6 * error > period and not back)):
+        last = half[-1].total / len(half[-1]) - self._mean_time(half[-1:])
+        # Too many were held to be missing, and what a stall held back has come in: no longer to wait for.
+        back = -lag > max(ERRORS * error, LEAST * period) and abs(last - lag) <= self._jitter.value + period / 2
+        if n < self._look_back and (n < LASTING * self._jitter.value / period or (6 * error > period and not back)):
             return begin
         behind, lost, self._unsettled = self._blocks, self._unsettled, None
         more = round(lag / period)
@@ -352,7 +363,7 @@ class StreamClock:
 
     def _lasting(self) -> int:
         """Samples that must lie behind a step that lasts."""
-        return math.ceil(LASTING * self._jitter.value / self.period)
+        return max(2 * self._full_block, math.ceil(LASTING * self._jitter.value / self.period))
 
     def _unmake_hole(self, behind: list[Block], lag: float, pieces: list[Piece], begin: int, at: int) -> int:
         """Fewer samples were missing than was held, or none: another segment, since no index goes back."""
@@ -412,11 +423,12 @@ class StreamClock:
         self._next_segment(f"the sender's clock was set by {step:+.6f} s, or samples came late")
         self._next = at - begin
         first = self._next - n
-        self._line = Line(float(behind[0].times[0]), self._nominal, self._nominal, first)
-        for block in behind:
+        for k, block in enumerate(behind):
             block.first = first
             first += len(block)
-            self._fit(block)
+            if k or len(behind) == 1:  # the step may lie within the first one
+                self._line = self._line or Line(float(block.times[0]), self._nominal, self._nominal, block.first)
+                self._fit(block)
         return begin
 
     # --- senders that count -------------------------------------------------------------------------------------------
@@ -472,7 +484,7 @@ class StreamClock:
             return
         assert self._line is not None
         line, period, index = self._line, self._line.period, self._given.index
-        lag = round(self._lag() / period) * period
+        lag = self._likely_lag()
         first = self._offset.to_host(line.at(index) + lag)
         last = min(self._offset.to_host(line.at(index + n - 1) + lag), latest)
         unsure = 0.0 if self._unsettled is None else period

@@ -1,0 +1,404 @@
+"""The clock of live sources, without a source: jitter, rate, holes, steps."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clock_kit import Told, feed, increasing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rtdecode.clock.offset import ClockOffset
+from rtdecode.clock.stream_clock import StreamClock
+from rtdecode.errors import StampError
+
+SFREQ = 250.0
+JITTER_S = 4e-3
+START = 1000.0
+
+
+def jittered(index: np.ndarray, seed: int, jitter: float = JITTER_S, sfreq: float = SFREQ) -> np.ndarray:
+    """Stamps of these samples, uniformly jittered."""
+    return START + index / sfreq + jitter * np.random.default_rng(seed).uniform(-1, 1, len(index))
+
+
+def without(n: int, at: int, lost: int) -> np.ndarray:
+    """Indices of `n` samples, some of which are lost."""
+    return np.delete(np.arange(n), np.arange(at, at + lost))
+
+
+def rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(values**2)))
+
+
+cuts = st.lists(st.integers(1, 60), min_size=1, max_size=5)
+seeds = st.integers(0, 2**31)
+
+
+# --- jitter and rate --------------------------------------------------------------------------------------------------
+
+
+@given(st.floats(0.97, 1.03), st.sampled_from([100.0, 250.0, 1000.0, 25000.0]), cuts)
+@settings(max_examples=40, deadline=None)
+def test_stamps_without_jitter_stay_as_they_are(rate: float, sfreq: float, sizes: list[int]) -> None:
+    """Whatever the sender's true rate, from the third sample on; the first two cannot show it."""
+    true = START + np.arange(2000) / (rate * sfreq)
+    told = feed(StreamClock(sfreq), true, sizes)
+    assert not told.holes
+    error = np.abs(told.stamps - true)
+    assert error[2 + sizes[0] :].max() < 1e-8
+    assert error.max() <= 0.03 * sizes[0] / sfreq + 1e-8
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_jitter_falls_five_fold_within_five_seconds(seed: int) -> None:
+    index = np.arange(round(60 * SFREQ))
+    stamps = jittered(index, seed)
+    told = feed(StreamClock(SFREQ), stamps)
+    true = START + index / SFREQ
+    raw = rms(stamps - true)
+    error = told.stamps - true
+    second = [rms(error[round(t * SFREQ) : round((t + 1) * SFREQ)]) for t in range(60)]
+    assert max(second[4:]) < raw / 5
+    assert max(second[30:]) < raw / 15
+    assert (np.abs(error) <= told.uncertainty).mean() > 0.95
+    assert told.uncertainty[-1] < 0.1 * told.uncertainty[0]
+    assert not told.holes
+    assert told.segment.max() == 0
+
+
+@given(seeds, cuts, st.floats(0, 4), st.integers(1, 12))
+@settings(max_examples=40, deadline=None)
+def test_jitter_and_bursts_are_no_holes(seed: int, sizes: list[int], jitter: float, burst: int) -> None:
+    """Jitter in periods; bursts of samples that are stamped together."""
+    index = np.arange(3000)
+    stamps = jittered(index, seed, jitter / SFREQ)
+    stamps = np.repeat(stamps[burst - 1 :: burst], burst) + np.tile(np.arange(burst) * 1e-6, 3000 // burst)
+    told = feed(StreamClock(SFREQ), stamps, sizes)
+    assert not told.holes
+    assert told.segment.max() == 0
+    assert (told.index == np.arange(len(stamps))).all()
+    assert increasing(told)
+
+
+def test_a_slow_drift_is_followed() -> None:
+    """50 ppm, and it changes by 1 ppm a minute."""
+    index = np.arange(round(600 * SFREQ))
+    t = index / SFREQ
+    true = START + t * (1 + 50e-6) + 1e-6 / 60 * t * t / 2
+    stamps = true + JITTER_S * np.random.default_rng(3).uniform(-1, 1, len(t))
+    told = feed(StreamClock(SFREQ), stamps, (25,))
+    assert not told.holes
+    assert rms((told.stamps - true)[round(10 * SFREQ) :]) < 2.5e-4
+    assert np.abs((told.stamps - true)[round(60 * SFREQ) :]).max() < 5e-4
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60), st.sampled_from([1.0, 1e-3, 1e-6]), cuts)
+@settings(max_examples=100, deadline=None)
+def test_whatever_the_stamps_those_given_increase(stamps: list[float], scale: float, sizes: list[int]) -> None:
+    told = feed(StreamClock(SFREQ), np.array(stamps) * scale, sizes)
+    assert increasing(told)
+    assert np.isfinite(told.stamps).all()
+    assert ((np.diff(told.index) > 0) | (np.diff(told.segment) > 0)).all()
+    assert (told.uncertainty >= 0).all()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_stamp_that_is_no_number_is_named(bad: float) -> None:
+    clock = StreamClock(SFREQ)
+    clock.stamped(START + np.arange(5) / SFREQ)
+    with pytest.raises(StampError, match="sample 7 is"):
+        clock.stamped(np.array([START + 0.02, START + 0.024, bad]))
+
+
+# --- holes ------------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 3000), st.integers(3, 3000), cuts, st.floats(0.98, 1.02))
+@settings(max_examples=60, deadline=None)
+def test_without_jitter_a_hole_is_found_at_once_and_exactly(lost: int, at: int, sizes: list[int], rate: float) -> None:
+    index = without(4000 + lost, at, lost)
+    true = START + index / (SFREQ * rate)
+    told = feed(StreamClock(SFREQ), true, sizes)
+    assert [(where, piece.missing, piece.invalidates) for where, piece in told.holes] == [(at, lost, None)]
+    assert (told.index == index).all()
+    assert np.abs(told.stamps - true)[2 + sizes[0] :].max() < 1e-6
+    assert told.segment.max() == 0
+
+
+@given(seeds, st.integers(6, 500), st.integers(1000, 3000), cuts)
+@settings(max_examples=60, deadline=None)
+def test_a_hole_above_the_jitter_is_found_at_once(seed: int, lost: int, at: int, sizes: list[int]) -> None:
+    """The count is settled later where one sample cannot tell; stamps are right to one period from the first on."""
+    index = without(4500 + lost, at, lost)
+    told = feed(StreamClock(SFREQ), jittered(index, seed), sizes)
+    where, piece = told.holes[0]
+    assert where == at
+    assert lost - 2 <= piece.missing <= lost
+    assert np.abs(told.stamps - START - index / SFREQ)[at:].max() <= 1 / SFREQ
+    assert_accounted(told, index, at)
+    assert told.segment.max() == 0
+
+
+@given(seeds, st.integers(1, 5), st.integers(1000, 3000), cuts)
+@settings(max_examples=60, deadline=None)
+def test_a_hole_below_the_jitter_is_found_late(seed: int, lost: int, at: int, sizes: list[int]) -> None:
+    index = without(4500, at, lost)
+    told = feed(StreamClock(SFREQ), jittered(index, seed), sizes)
+    assert sum(piece.missing for _, piece in told.holes) == lost
+    assert told.holes[0][0] <= at + 0.5 * SFREQ
+    assert_accounted(told, index, at)
+    assert told.segment.max() == 0
+
+
+def assert_accounted(told: Told, index: np.ndarray, at: int) -> None:
+    """What is not declared invalid has its true index; little more than what is wrong is declared invalid."""
+    corrected = told.corrected()
+    valid = corrected >= 0
+    assert (corrected[valid] == index[valid]).all()
+    assert valid[: at - 50].all()
+    assert valid[at + round(0.75 * SFREQ) :].all()
+
+
+@given(seeds, st.integers(1, 400), cuts)
+@settings(max_examples=40, deadline=None)
+def test_what_is_found_does_not_depend_on_the_pulls(seed: int, lost: int, sizes: list[int]) -> None:
+    stamps = jittered(without(3000 + lost, 1500, lost), seed)
+    one, other = feed(StreamClock(SFREQ), stamps, (1,)), feed(StreamClock(SFREQ), stamps, sizes)
+    assert one.index[-1] == other.index[-1]
+    assert one.segment[-1] == other.segment[-1] == 0
+    assert sum(p.missing for _, p in one.holes) == sum(p.missing for _, p in other.holes)
+
+
+@pytest.mark.parametrize("jitter", [0.0, JITTER_S])
+def test_a_second_lost_costs_at_most_a_period_from_the_first_sample_on(jitter: float) -> None:
+    for seed in range(10):
+        index = without(8000, 5000, 250)
+        told = feed(StreamClock(SFREQ), jittered(index, seed, jitter), (10,))
+        error = np.abs(told.stamps - START - index / SFREQ)[5000:]
+        assert error.max() <= 1 / SFREQ
+        assert told.index[-1] == index[-1]
+
+
+def test_a_hole_keeps_the_rate_and_the_phase() -> None:
+    """Ten minutes later, of a sender 1 % off."""
+    index = without(400_000, 5000, 150_000)
+    true = START + index / (SFREQ * 1.01)
+    told = feed(StreamClock(SFREQ), true, (250,))
+    assert [(where, p.missing) for where, p in told.holes] == [(5000, 150_000)]
+    assert np.abs(told.stamps - true)[1000:].max() < 1e-6
+
+
+def test_a_sender_that_begins_off_its_beat_keeps_its_rate() -> None:
+    """After the hole its samples fall between the old ones: counted to the nearest, and stamped where they are."""
+    index = without(6000, 3000, 100)
+    true = START + (index + 0.3 * (index >= 3000)) / SFREQ
+    told = feed(StreamClock(SFREQ), true, (10,))
+    assert [p.missing for _, p in told.holes] == [100]
+    assert np.abs(told.stamps - true)[3100:].max() < 0.05 / SFREQ
+
+
+# --- clocks that are set ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jitter", [0.0, JITTER_S])
+@pytest.mark.parametrize("step", [-0.04, -0.4, -30.0, -1e6])
+def test_a_clock_that_is_set_back_begins_a_segment(step: float, jitter: float) -> None:
+    index = np.arange(6000)
+    stamps = jittered(index, 5, jitter) + step * (index >= 3000)
+    told = feed(StreamClock(SFREQ), stamps)
+    assert told.segment[-1] == 1
+    assert not told.holes
+    begun = int(np.flatnonzero(told.segment)[0])
+    assert 2990 <= begun <= 3000 + SFREQ  # at once or, within the jitter, soon
+    assert told.index[begun] == 0
+    assert (np.diff(told.index[begun:]) == 1).all()
+    assert told.uncertainty[begun] > 2 * told.uncertainty[2900]
+    assert told.uncertainty[-1] < told.uncertainty[begun]
+    assert rms((told.stamps - START - index / SFREQ - step)[begun + 1250 :]) <= jitter / 5 + 1e-6
+
+
+def test_more_than_an_hour_begins_a_segment() -> None:
+    index = np.arange(3000)
+    stamps = START + index / SFREQ + 3601.0 * (index >= 1000)
+    told = feed(StreamClock(SFREQ), stamps)
+    assert told.segment.tolist() == [0] * 1000 + [1] * 2000
+    assert told.index[1000] == 0
+    assert np.abs(told.stamps - stamps).max() < 1e-6
+
+
+def test_a_restart_begins_a_segment_with_a_wider_uncertainty() -> None:
+    clock = StreamClock(SFREQ)
+    before = feed(clock, START + np.arange(2500) / SFREQ)
+    clock.restart()
+    after = feed(clock, 5.0 + np.arange(2500) / SFREQ)
+    assert (before.segment == 0).all()
+    assert (after.segment == 1).all()
+    assert after.index[0] == 0
+    assert after.pieces[0][1].why
+    assert after.uncertainty[0] > 10 * before.uncertainty[-1] > 10 * after.uncertainty[-1] * 0.99
+    np.testing.assert_allclose(after.stamps, 5.0 + np.arange(2500) / SFREQ, rtol=0, atol=1e-8)
+
+
+def test_a_stall_that_is_made_up_for_ends_in_a_segment_that_counts_right() -> None:
+    """Stamped on arrival: nothing is missing, though it seemed so."""
+    index = np.arange(6000)
+    true = START + index / SFREQ
+    stamps = jittered(index, 2, 1e-3)
+    late = (index >= 3000) & (stamps < START + 3100 / SFREQ)
+    stamps[late] = START + 3100 / SFREQ + 1e-6 * np.arange(late.sum())
+    told = feed(StreamClock(SFREQ), stamps)
+    assert told.segment[-1] == 1
+    begun = int(np.flatnonzero(told.segment)[0])
+    assert begun < 3000 + 2.5 * SFREQ
+    assert np.abs(told.stamps - true)[begun:].max() < 1 / SFREQ
+
+
+# --- senders that count -----------------------------------------------------------------------------------------------
+
+
+def test_a_count_is_fitted_to_arrival_and_never_given_early() -> None:
+    rng = np.random.default_rng(0)
+    clock = StreamClock(SFREQ)
+    error, uncertainty = [], []
+    for k in range(1500):
+        true = START + (10 * k + np.arange(10)) / (SFREQ * 0.995)
+        arrived = float(true[-1]) + 0.002 + rng.exponential(0.004)
+        (piece,) = clock.counted(10 * k, 10, arrived)
+        assert piece.first_index == 10 * k
+        assert piece.stamps[-1] <= arrived
+        error.append(float(piece.stamps[-1] - true[-1]))
+        uncertainty.append(piece.uncertainty)
+    settled = np.array(error[300:])
+    assert settled.std() < 1e-3  # of 4 ms
+    assert 0.001 < settled.mean() < 0.006  # the least delay, and part of the rest, stay
+    assert uncertainty[-1] < 0.1 * uncertainty[0]
+
+
+def test_what_a_count_leaves_out_is_missing_and_going_back_is_a_restart() -> None:
+    clock = StreamClock(SFREQ)
+    pieces = [
+        clock.counted(first, 10, START + (first + 10) / SFREQ)[0] for first in (500, 510, 545, 555)
+    ] + clock.counted(3, 10, START + 3)
+    assert [(p.segment, p.first_index, p.missing) for p in pieces] == [
+        (0, 0, 0), (0, 10, 0), (0, 45, 25), (0, 55, 0), (1, 0, 0),
+    ]  # fmt: skip
+    assert pieces[-1].uncertainty > pieces[-2].uncertainty
+    assert not clock.counted(13, 0, START + 4)
+    with pytest.raises(StampError, match="arrived at nan"):
+        clock.counted(13, 10, math.nan)
+
+
+@given(seeds, st.integers(1, 400), st.integers(0, 290))
+@settings(max_examples=30, deadline=None)
+def test_numbers_and_stamps_agree_on_a_hole(seed: int, lost: int, at: int) -> None:
+    index = without(3000 + lost, 10 * at, lost)
+    stamps = jittered(index, seed)
+    clock = StreamClock(SFREQ)
+    pieces = [p for k in range(0, 3000, 10) for p in clock.stamped(stamps[k : k + 10], number=int(index[k]))]
+    first = int(index[0])
+    assert [p.first_index for p in pieces] == [int(n) - first for n in index[::10]]
+    assert sum(p.missing for p in pieces) == (lost if at else 0)
+    assert {p.segment for p in pieces} == {0}
+
+
+def test_a_step_that_the_numbers_do_not_explain_is_a_clock_that_was_set() -> None:
+    stamps = START + np.arange(1000) / SFREQ
+    stamps[500:] += 7.0
+    clock = StreamClock(SFREQ)
+    pieces = [p for k in range(0, 1000, 10) for p in clock.stamped(stamps[k : k + 10], number=k)]
+    assert [p.segment for p in pieces] == [0] * 50 + [1] * 50
+    assert not any(p.missing for p in pieces)
+
+
+# --- the offset between two clocks ------------------------------------------------------------------------------------
+
+
+def test_an_offset_that_drifts_is_followed_through_outliers() -> None:
+    """50 ppm; one measurement in seven took 50 ms longer one way, so that it is 25 ms wrong and may not know it."""
+    rng = np.random.default_rng(1)
+    offset = ClockOffset()
+    error = []
+    for k in range(240):
+        host = 5.0 * k
+        true = 1000 + 5e-5 * host
+        wrong = 0.025 if k % 7 == 3 else 0.0
+        offset.measured(host, true + wrong + rng.uniform(-2e-4, 2e-4), 0.0255 if k % 14 == 3 else 3e-4)
+        for later in (0.0, 2.5, 4.9):
+            sender = host + later - (1000 + 5e-5 * (host + later))
+            error.append((offset.to_host(sender) - host - later, offset.uncertainty))
+    assert max(abs(e) for e, _ in error[12:]) < 1e-3
+    assert max(abs(e) for e, _ in error[120:]) < 3e-4
+    assert all(abs(e) <= u for e, u in error[120:])
+    assert offset.steps == 0
+
+
+@given(
+    st.lists(st.tuples(st.floats(-0.004, 0.004), st.floats(1e-5, 1e-3)), min_size=1, max_size=20), st.integers(1, 50)
+)
+@settings(max_examples=50, deadline=None)
+def test_a_new_offset_is_approached_slowly(measured: list[tuple[float, float]], step: int) -> None:
+    """Stamps mapped while measurements come increase, by their own steps give or take the slew and the drift."""
+    offset = ClockOffset()
+    mapped = []
+    t = 100.0
+    for error, uncertainty in measured:
+        offset.measured(t + 12.5, 12.5 + error, uncertainty)
+        stamps = t + np.arange(step) / 1000
+        mapped.append(offset.to_host(stamps))
+        t += step / 1000
+    steps = np.diff(np.concatenate(mapped)) if offset.steps == 0 else np.array([1e-3])
+    assert (np.abs(steps - 1e-3) < 2e-5).all()
+
+
+def test_a_clock_set_by_a_second_is_believed_after_three_measurements() -> None:
+    offset = ClockOffset()
+    clock = StreamClock(SFREQ, offset)
+    for k in range(10):
+        offset.measured(5.0 * k, -100.0, 1e-4)
+    assert clock.stamped(150.0 + np.arange(10) / SFREQ)[0].segment == 0
+    for k in range(10, 13):
+        offset.measured(5.0 * k, -101.0, 1e-4)
+    assert offset.steps == 1
+    (piece,) = clock.stamped(150.04 + np.arange(10) / SFREQ)
+    assert piece.segment == 1
+    assert piece.stamps[0] == pytest.approx(49.04, abs=1e-6)
+
+
+def test_one_host_is_one_clock_unless_measured_otherwise() -> None:
+    stamps = np.array([1.1, 2.2, 3.3])
+    same = ClockOffset(same_host=True)
+    assert same.known
+    same.measured(0.0, 2e-5, 1e-4)
+    assert same.to_host(stamps).tobytes() == stamps.tobytes()
+    assert same.uncertainty == 0.0
+    other = ClockOffset(same_host=True)  # one host name, two machines (containers, virtual machines)
+    other.measured(0.0, 250.0, 1e-4)
+    np.testing.assert_allclose(other.to_host(stamps), stamps + 250.0)
+    assert not ClockOffset().known
+
+
+# --- recordings -------------------------------------------------------------------------------------------------------
+
+
+def recorded(path: Path, name: str) -> np.ndarray:
+    pyxdf = pytest.importorskip("pyxdf")
+    streams = pyxdf.load_xdf(str(path), synchronize_clocks=False, dejitter_timestamps=False, verbose=False)[0]
+    (found,) = [one["time_stamps"] for one in streams if one["info"]["name"][0] == name]
+    return np.asarray(found, np.float64)
+
+
+@pytest.mark.parametrize("sizes", [(1,), (10,), (40,), (33, 7)])
+def test_bursts_of_forty_with_stamps_that_run_backwards(shared_data: Path, sizes: tuple[int, ...]) -> None:
+    stamps = recorded(shared_data / "xdf/eeglab/test.xdf", "obci_neeg1")
+    told = feed(StreamClock(1000.0), stamps, sizes)
+    assert told.segment.max() == 0
+    assert not told.holes
+    assert increasing(told)
+    assert np.diff(told.stamps).std() < np.diff(stamps).std() / 5
+    index = np.arange(len(stamps))
+    truth = np.polyval(np.polyfit(index, stamps - stamps[0], 1), index) + stamps[0]
+    assert rms(told.stamps - truth) < rms(stamps - truth) / 2
+    assert rms((told.stamps - truth)[5000:]) < rms(stamps - truth) / 4
+    assert abs((told.stamps - truth).mean()) < 2e-3
