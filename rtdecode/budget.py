@@ -126,7 +126,8 @@ class Budget:
     -----
     A budget is *behind* where the windows that wait, encoded oldest first, would not all make their deadlines. As long
     as it is not, they are worked off oldest first: nothing is gained by another order. When it is, the newest goes
-    first, for an answer about now is worth more than one about a second ago.
+    first, for an answer about now is worth more than one about a second ago. With a variant, a window is then left to
+    the slower encoder only where those that wait could still make it, by the variant, afterwards.
     """
 
     def __init__(
@@ -193,7 +194,8 @@ class Budget:
         left = self._deadline(task) - now
         cost = self._cost(self._stages.encode)
         if cost <= left:
-            return Decision(task, Action.ENCODE)
+            cheaper = self._on_late == "variant" and self._dooms(now + cost)
+            return Decision(task, Action.VARIANT if cheaper else Action.ENCODE)
         if self._on_late in ("mark", "keep"):
             return Decision(task, Action.ENCODE_LATE)
         if self._on_late == "variant":
@@ -203,6 +205,11 @@ class Budget:
         if left > 0 and self._probe(now):
             return Decision(task, Action.VARIANT if self._on_late == "variant" else Action.ENCODE_LATE)
         return Decision(task, Action.SKIP, f"predicted to take {cost * 1e3:.1f} ms, with {left * 1e3:.1f} ms left")
+
+    def _dooms(self, until: float) -> bool:
+        """Whether one of those that wait would be late even by the variant, if nothing is done for them until then."""
+        each = self._cost(self._stages.variant)
+        return any(until + n * each > self._deadline(task) for n, task in enumerate(reversed(self._queue), start=1))
 
     def _hopeless(self, now: float) -> int | None:
         """Place of the oldest window that nothing can be done for: said at once, not when its turn comes."""

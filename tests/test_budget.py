@@ -1,4 +1,4 @@
-"""The budget's laws: a bounded queue, every window exactly once, the newest first when behind, none skipped for nothing."""
+"""The budget's laws: a bounded queue, every window once, the newest first when behind, none skipped for nothing."""
 
 import math
 from collections.abc import Sequence
@@ -120,6 +120,29 @@ def test_behind_the_newest_goes_first_and_what_is_hopeless_is_said_at_once() -> 
         (1, Action.SKIP),
         (3, Action.ENCODE),
     ]
+
+
+def test_behind_the_variant_saves_those_that_wait() -> None:
+    """Always the slow encoder for the newest, and every other window would miss its budget."""
+    made = stages(encode=0.06, variant=0.01)
+    budget = Budget(made, 0.1, on_late="variant", queue=100)
+    now, n, actions = 0.0, 0, []
+    while n < 200:
+        while n * 0.03 <= now:
+            put(budget, task(n, n * 0.03), now)
+            n += 1
+        decision = budget.next(now)
+        if decision is None:
+            now = n * 0.03
+            continue
+        actions.append(decision.action)
+        now += {Action.ENCODE: 0.06, Action.VARIANT: 0.01, Action.SKIP: 0.0}[decision.action]
+        if decision.action is not Action.SKIP:
+            assert now <= decision.task.arrived + 0.1 + 1e-9
+            made.variant.note(0.01, now)
+    assert actions.count(Action.ENCODE) > 40
+    assert actions.count(Action.VARIANT) > 50
+    assert actions.count(Action.SKIP) < 20  # what came while the slow encoder ran goes before them
 
 
 def test_a_window_whose_arrival_nobody_knows_is_in_no_hurry() -> None:

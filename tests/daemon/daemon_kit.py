@@ -48,20 +48,32 @@ TIME = 50
 NAMES = tuple(MONTAGE)
 
 
-def encoder(weights: np.ndarray, time: int = TIME) -> bytes:
-    """Mean over time, one linear layer, as ONNX."""
+def encoder(weights: np.ndarray, time: int = TIME, work: int = 0) -> bytes:
+    """Mean over time, one linear layer, as ONNX; with `work`, the product of two matrices of that size beside it."""
     n_channels, n_classes = weights.shape
+    linear = [
+        helper.make_node("ReduceMean", ["x", "axes"], ["mean"], keepdims=0),
+        helper.make_node("MatMul", ["mean", "w"], ["logits" if not work else "plain"]),
+    ]
+    slow = [  # what it adds is 0, and nobody can know that beforehand
+        helper.make_node("ReduceMin", ["mean"], ["least"], keepdims=0),
+        helper.make_node("Sub", ["least", "least"], ["zero"]),
+        helper.make_node("Expand", ["zero", "size"], ["one"]),
+        helper.make_node("Expand", ["zero", "size"], ["other"]),
+        helper.make_node("MatMul", ["one", "other"], ["product"]),
+        helper.make_node("ReduceMax", ["product"], ["nothing"], keepdims=0),
+        helper.make_node("Add", ["plain", "nothing"], ["logits"]),
+    ]
+    size = helper.make_tensor("size", TensorProto.INT64, [2], [work, work])
     graph = helper.make_graph(
-        [
-            helper.make_node("ReduceMean", ["x", "axes"], ["mean"], keepdims=0),
-            helper.make_node("MatMul", ["mean", "w"], ["logits"]),
-        ],
+        linear + (slow if work else []),
         "tiny",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, time, n_channels])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, n_classes])],
         [
             helper.make_tensor("axes", TensorProto.INT64, [1], [1]),
             helper.make_tensor("w", TensorProto.FLOAT, weights.shape, weights.ravel()),
+            *([size] if work else []),
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
@@ -79,6 +91,7 @@ def make_bundle(
     channels: tuple[str, ...] = NAMES,
     unit: str = "V",
     locked: bool = False,
+    work: int = 0,
 ) -> Path:
     """A bundle for the simulated subject's 64 channels at 250 Hz: windows of 0.2 s."""
     rng = np.random.default_rng(seed)
@@ -102,7 +115,9 @@ def make_bundle(
         golden=Golden(windows="golden.npy", outputs={"logits": "expected.npy"}, tolerance=1e-3),
     )
     expected = golden.mean(axis=1) @ weights
-    write_bundle(path, manifest, {"encoder.onnx": encoder(weights), "golden.npy": golden, "expected.npy": expected})
+    write_bundle(
+        path, manifest, {"encoder.onnx": encoder(weights, work=work), "golden.npy": golden, "expected.npy": expected}
+    )
     return path
 
 

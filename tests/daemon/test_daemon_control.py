@@ -15,7 +15,8 @@ from daemon_kit import Session, endpoints_of, expected_windows, wait_for
 from hypothesis import given, settings
 
 from rtdecode.daemon.control import Request, Status, Stop
-from rtdecode.daemon.progress import Progress, ProgressFile, Published
+from rtdecode.daemon.progress import Owed, Progress, ProgressFile
+from rtdecode.daemon.published import Published
 from rtdecode.daemon.rpc import Client, Server
 from rtdecode.decoder import Result
 from rtdecode.decoder import Status as WindowStatus
@@ -224,7 +225,8 @@ def test_a_damaged_account_counts_as_none(junk: bytes, cut: int) -> None:
         path = Path(folder) / "p.progress"
         file = ProgressFile(path)
         assert file.load() is None
-        progress = Progress(run=7, done=3, part=1, bundle="b", counts={"ok": 5})
+        owed = [Owed("sliding", 0, 25, 50, 250.0), Owed("locked", 0, -1, 50, 250.0, (1.5, "a", "s"))]
+        progress = Progress(run=7, taken=3, owed=owed, due=7, bundle="b", counts={"ok": 5})
         file.save(Progress(run=7, bundle="a much longer one" * 9))
         file.save(progress)
         assert file.load() == progress
