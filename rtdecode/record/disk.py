@@ -1,6 +1,8 @@
-"""One file that grows, and the disk that it grows on. What fails raises `OSError` and leaves whole chunks alone."""
+"""One file that grows, and the disk that it grows on. What does not fit leaves no part of a chunk."""
 
+import bisect
 import contextlib
+import itertools
 import os
 import shutil
 import threading
@@ -39,19 +41,23 @@ class GrowingFile:
             self._thread = threading.Thread(target=self._keep_syncing, name="sync", daemon=True)
             self._thread.start()
 
-    def append(self, data: bytes) -> None:
-        """All of `data`, or an `OSError` and nothing of it."""
+    def append(self, parts: Sequence[bytes]) -> tuple[int, OSError | None]:
+        """Write so many of `parts` as there is room for, each of them whole; how many, and what stopped the next."""
         if self._failed is not None:
-            raise self._failed
-        left = memoryview(data)
+            return 0, self._failed
+        data, done = memoryview(b"".join(parts)), 0
         try:
-            while left:
-                left = left[os.write(self._descriptor, left) :]
-        except OSError:
+            while done < len(data):
+                done += os.write(self._descriptor, data[done:])
+        except OSError as error:
+            ends = list(itertools.accumulate(map(len, parts)))
+            n = bisect.bisect_right(ends, done)
+            self.size += ends[n - 1] if n else 0
             with contextlib.suppress(OSError):  # a medium that takes nothing back either leaves it to `repair`
                 os.ftruncate(self._descriptor, self.size)
-            raise
+            return n, error
         self.size += len(data)
+        return len(parts), None
 
     def sync(self) -> None:
         """Put it on the medium; returns when it is there."""

@@ -141,7 +141,7 @@ class Recorder:
             return
         size = _size(batch)
         if self._put - self._taken + size > self._settings.queue:
-            self._lost += 0 if batch.chunk is None else len(batch.chunk)
+            self._lost += _samples_of(batch)
             return
         self._put += size
         self._queue.append((batch, hostclock.now(), size))
@@ -206,7 +206,7 @@ class Recorder:
         self._retry_at = 0.0
         self._turn()
         if self._file is None:
-            self._lost += sum(len(item.chunk) for item, _, _ in self._queue if isinstance(item, Batch) and item.chunk)
+            self._lost += sum(_samples_of(item) for item, _, _ in self._queue)
             self._tell_losses()
         self._finish("the session has ended")
 
@@ -242,12 +242,11 @@ class Recorder:
         file = GrowingFile(path, descriptor, settings.sync_s)
         header = replace(self._header, file={**self._header.file, "split": str(split)})
         session = SessionFile(self._info, self._origins, header, now)
-        try:
-            file.append(session.begin())
-        except OSError:
+        _, error = file.append([session.begin()])
+        if error is not None:
             file.close()
             path.unlink(missing_ok=True)
-            raise
+            raise error
         sync_folder(settings.folder)
         self._split, self._file, self._session = split, file, session
         self._files.append(path)
@@ -272,7 +271,7 @@ class Recorder:
         taken: list[tuple[Batch | _Event, float, int]] = []
         results: list[_Result | _Event] = []
         parts: list[bytes] = []
-        n, before = 0, self._session.n_samples
+        n = 0
         while self._queue and n < _AT_ONCE:
             item, at, size = self._queue.popleft()
             try:
@@ -280,7 +279,7 @@ class Recorder:
             except Exception as error:
                 # What it had counted is wrong now. The others go into a file of their own, this one is lost.
                 self._taken += size
-                self._lost += len(item.chunk) if isinstance(item, Batch) and item.chunk is not None else 0
+                self._lost += _samples_of(item)
                 self._give_back(taken, results)
                 raise _UnfitError(f"this cannot be recorded ({type(error).__name__}: {error})") from error
             taken.append((item, at, size))
@@ -289,20 +288,17 @@ class Recorder:
             results.append(self._results.popleft())
             parts.append(self._published(results[-1]))
             n += len(parts[-1])
-        if not n:
-            self._taken += sum(size for _, _, size in taken)
-            return 0
-        if now >= self._boundary_at:
+        if n and now >= self._boundary_at:
             parts.append(boundary())
             self._boundary_at = now + BOUNDARY_S
-        try:
-            self._file.append(b"".join(parts))
-        except OSError:
-            self._give_back(taken, results)
-            raise
-        self._taken += sum(size for _, _, size in taken)
-        self._n_written += self._session.n_samples - before
-        self._n_bytes += n
+        size = self._file.size
+        done, failed = self._file.append(parts)
+        self._n_bytes += self._file.size - size
+        self._n_written += sum(_samples_of(item) for item, _, _ in taken[:done])
+        self._taken += sum(size for _, _, size in taken[:done])
+        if failed is not None:
+            self._give_back(taken[done:], results[max(0, done - len(taken)) :])
+            raise failed
         return min(n, _AT_ONCE)
 
     def _give_back(self, taken: list[tuple[Batch | _Event, float, int]], results: list[_Result | _Event]) -> None:
@@ -377,7 +373,9 @@ class Recorder:
             return
         self._file = self._session = None
         try:
-            file.append(session.end({"samples": str(session.n_samples), "not_recorded": str(self._lost)}))
+            _, failed = file.append([session.end({"samples": str(session.n_samples), "not_recorded": str(self._lost)})])
+            if failed is not None:
+                raise failed
             file.sync()
         except OSError as error:
             text = f"{file.path} has no end: {why(error)}; `rtdecode session repair` makes it whole"
@@ -394,6 +392,10 @@ class Recorder:
             "not_recorded": self._lost,
         }
         self._said.append(Notice("recording ended", text, details=details))
+
+
+def _samples_of(item: "Batch | _Event") -> int:
+    return len(item.chunk) if isinstance(item, Batch) and item.chunk is not None else 0
 
 
 def _size(batch: Batch) -> int:

@@ -93,6 +93,8 @@ class ResultRecorder:
         message = received.message
         if message.retained or isinstance(message, Samples):
             return
+        if isinstance(message, Event) and message.origin != name:
+            return  # handed on by the pipeline, and recorded where it happened
         if not isinstance(message, Window):
             stamp = message.stamp if isinstance(message, Event) else received.at
             self._recorder.published(to_json(message, received.arrays).decode(), stamp)
