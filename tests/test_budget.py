@@ -142,7 +142,7 @@ def test_behind_the_variant_saves_those_that_wait() -> None:
             made.variant.note(0.01, now)
     assert actions.count(Action.ENCODE) > 40
     assert actions.count(Action.VARIANT) > 50
-    assert actions.count(Action.SKIP) < 20  # what came while the slow encoder ran goes before them
+    assert actions.count(Action.SKIP) < 40  # what came while the slow encoder ran goes before them
 
 
 def test_a_window_whose_arrival_nobody_knows_is_in_no_hurry() -> None:
