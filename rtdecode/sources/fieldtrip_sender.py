@@ -13,6 +13,8 @@ from rtdecode.sources.fieldtrip_server import FieldTripServer
 from rtdecode.sources.fieldtrip_wire import Block, ChunkType, DataType, Event, Header, HeaderChunk, Value
 from rtdecode.sources.pacing import PacedSender
 
+#: A step between stamps of more periods than this is a hole.
+_HOLE_PERIODS = 1.5
 #: Seconds that followers have to take the last samples before another header takes them away, and after the last one.
 SETTLE_S, LINGER_S = 0.2, 2.0
 
@@ -47,7 +49,7 @@ class FieldTripSender(PacedSender):
         self.host, self.port = self._server.host, self._server.port
         self._server.store.put_header(self._header)
         self._with_events = events
-        self._next: tuple[int, int] | None = None  # segment and index of the next sample, if nothing is missing
+        self._newest: float | None = None  # stamp of the newest sample
         self._zero = math.nan  # stamp of the sample that the counter calls 0
         self._waiting: list[tuple[str, float]] = []
 
@@ -66,13 +68,14 @@ class FieldTripSender(PacedSender):
         return True
 
     def _push(self, part: Chunk) -> None:
-        here = (part.segment, part.first_index)
-        if here != self._next:
-            if self._next is not None:
-                time.sleep(SETTLE_S)
-                self._server.store.put_header(self._header)
-            self._zero = float(part.stamps[0])
-        self._next = (part.segment, part.stop_index)
+        first = float(part.stamps[0])
+        if self._newest is None:
+            self._zero = first
+        elif (first - self._newest) * self.info.sfreq > _HOLE_PERIODS:
+            time.sleep(SETTLE_S)
+            self._server.store.put_header(self._header)
+            self._zero = first
+        self._newest = float(part.stamps[-1])
         self._server.store.put_samples(Block.of(part.samples, DataType.FLOAT32))
         waiting, self._waiting = self._waiting, []
         for value, stamp in waiting:
@@ -80,7 +83,7 @@ class FieldTripSender(PacedSender):
 
     def _mark(self, value: str, stamp: float) -> bool:
         if self._with_events:
-            if self._next is None:
+            if self._newest is None:
                 self._waiting.append((value, stamp))  # until it is known where the counter begins
             else:
                 self._put(value, stamp)
