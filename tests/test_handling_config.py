@@ -6,21 +6,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import bundles
 import numpy as np
 import pytest
 from source_files import counts, edf_bytes
-from test_config_check import folder, write
 from test_end_to_end import make_bundle
 
 from rtdecode.config import load
 from rtdecode.config.handling import handling
 from rtdecode.daemon.check import check
-from rtdecode.encode.bundle import Bundle
+from rtdecode.encode.bundle import Bundle, write_bundle
 from rtdecode.signal import Channel
 from rtdecode.stream.handling import AS_IT_COMES, Blank, Fill, Limits
 from rtdecode.stream.window import Sliding
-
-__all__ = ["folder"]
 
 HEAD = '[source]\nkind = "simulated"\n[pipelines.p]\nbundle = "bundle"\npublish = "tcp://127.0.0.1:0"\n'
 EVERYTHING = """bad = ["{bad}"]
@@ -39,6 +37,19 @@ clip = 4
 range = {{ eeg = 5e-3 }}
 max_bad = 2
 """
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    write_bundle(tmp_path / "bundle", *bundles.parts())
+    return tmp_path
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "session.toml"
+    path.write_text(text)
+    return path
 
 
 def names(folder: Path) -> list[str]:
