@@ -178,7 +178,7 @@ def _pid_of_acquire(run: int) -> int | None:
 
 
 def test_killed_at_random_moments_every_file_opens_and_has_no_hole(tmp_path: Path) -> None:
-    """Three kills; ``benchmarks/kills.py`` makes 200, and says how much each file lacks, which a busy machine decides."""
+    """Three kills; ``benchmarks/kills.py`` makes 200, and says how much each file lacks."""
     script = Path(__file__).parents[2] / "benchmarks" / "kills.py"
     done = subprocess.run(
         [sys.executable, str(script), "--kills", "3", "--at-once", "1", "--longest", "1.5", "--json"],
