@@ -231,6 +231,62 @@ def test_a_marker_stream_that_is_none(outlets: Callable[..., lsl_outlet.Outlet])
         LslSource(name=amp.name, markers=[MarkerQuery(amp.name)], timeout_s=20).open()
 
 
+def test_what_came_is_given_as_it_came(outlets: Callable[..., lsl_outlet.Outlet]) -> None:
+    amp = outlets(format="int16", markers="words")
+    keys = outlets(markers="codes", marker_format="int32")
+    values = np.arange(-20, 20).reshape(20, 2)
+    queries = [MarkerQuery("words"), MarkerQuery("codes")]
+    with LslSource(name=amp.name, markers=queries, timeout_s=20) as source:
+        now = hostclock.now()
+        stamps = now + np.arange(20) / 100
+        amp.push(values, stamps)
+        amp.mark(("look, left", now), ("é", now + 0.01))
+        keys.mark((7, now + 0.005))
+        batches = read_until(source, lambda batches: samples(20)(batches) and markers(3)(batches))
+        origins = source.origins
+    assert [(o.name, o.format, o.sfreq, o.n_channels) for o in origins] == [
+        (amp.name, "int16", 100.0, 2),
+        ("words", "string", 0.0, 1),
+        ("codes", "int32", 0.0, 1),
+    ]
+    assert all(f"<name>{o.name}</name>" in o.xml for o in origins)
+    assert "<label>A</label>" in origins[0].xml
+    raw = [[one for batch in batches for one in batch.raw if one.stream == k] for k in range(3)]
+    assert np.concatenate([one.values for one in raw[0]]).dtype == np.int16
+    np.testing.assert_array_equal(np.concatenate([one.values for one in raw[0]]), values)
+    assert np.concatenate([one.stamps for one in raw[0]]).tobytes() == stamps.tobytes()
+    assert [text for one in raw[1] for text in one.values] == ["look, left", "é"]
+    assert np.concatenate([one.stamps for one in raw[1]]).tolist() == [now, now + 0.01]
+    assert np.concatenate([one.values for one in raw[2]]).dtype == np.int32
+    assert np.concatenate([one.values for one in raw[2]]).tolist() == [[7]]
+    offsets = [offset for batch in batches for offset in batch.offsets]
+    assert {offset.stream for offset in offsets} == {0, 1, 2}  # one each at the start
+    assert all(abs(offset.value) < 0.1 and offset.uncertainty > 0 for offset in offsets)
+
+
+def test_a_marker_stream_that_is_lost_is_told_and_holds_nothing_back(
+    outlets: Callable[..., lsl_outlet.Outlet],
+) -> None:
+    amp = outlets()
+    keys = outlets(markers="codes", marker_format="int32")
+    with LslSource(name=amp.name, markers=[MarkerQuery("codes")], timeout_s=30, lateness_s=0.0) as source:
+        keys.kill()
+        batches = read_until(source, lambda so_far: any(b.notices for b in so_far))
+        lost = hostclock.now()
+        read_until(source, lambda so_far: bool(so_far) and so_far[-1].watermark > lost + 0.5)
+        keys.restart()
+        batches += read_until(source, lambda so_far: any(b.notices for b in so_far))
+        again = hostclock.now()
+        keys.mark((8, again))
+        found = [m for b in read_until(source, markers(1)) for m in b.markers]
+    said = [notice for batch in batches for notice in batch.notices]
+    assert [(one.event, one.state, one.details["lost"]) for one in said] == [
+        ("markers", None, True),
+        ("markers", None, False),
+    ]
+    assert found == [Marker(again, "8", "codes")]
+
+
 def test_a_killed_sender_comes_back_as_another_segment(outlets: Callable[..., lsl_outlet.Outlet]) -> None:
     outlet = outlets(markers="cues")
     with LslSource(name=outlet.name, markers=[MarkerQuery("cues")], timeout_s=30) as source:
