@@ -45,6 +45,8 @@ LOOK_BACK_S = 2.0
 LOOK_EVERY = 5
 #: A lasting step lasts so many times the jitter: a stall of a sender that stamps on arrival is made up for by then.
 LASTING = 20.0
+#: How much further than the jitter stamps may stray: what is evenly spread lies within this.
+FARTHEST = 1.06
 #: A step backwards by more than this is a clock that was set, at once.
 BACKWARDS_S = 0.5
 
@@ -200,10 +202,12 @@ class StreamClock:
         strayed = EXACT * line.period
         if off.max() <= strayed and off.min() >= -strayed:
             return None
+        sure = EXACT if self._learned >= 8 else EXACT / 10
         if self._exact and self._learned >= 2 and self._learned < self._warm_up and self._number is None:
             k = int(np.flatnonzero(np.abs(off) > strayed)[0])
             whole = round(float(off[k]) / line.period)
-            if whole >= 1 and abs(off[k] - whole * line.period) <= strayed:
+            like = abs(line.period / self._nominal - 1) <= sure or self._learned >= 8
+            if whole >= 1 and like and abs(off[k] - whole * line.period) <= sure * line.period:
                 return k
             self._exact = False
         limit = self._limit()
@@ -230,7 +234,7 @@ class StreamClock:
         if self._unsettled is None or self._next == self._unsettled:
             return 0.0
         lag = self._lag() / self.period
-        doubt = 1.1 * self._jitter.value / self.period / math.sqrt(self._next - self._unsettled)
+        doubt = FARTHEST * self._jitter.value / self.period / math.sqrt(self._next - self._unsettled)
         least, most = math.ceil(lag - doubt), math.floor(lag + doubt)
         return (round(lag) if least > most else (least + most) / 2) * self.period
 
@@ -333,10 +337,11 @@ class StreamClock:
         half = self._newer_half()
         lag = sum(b.total for b in half) / sum(map(len, half)) - self._mean_time(half)
         error = self._line.noise(0.0) / sum(map(len, half)) ** 0.5
-        last = half[-1].total / len(half[-1]) - self._mean_time(half[-1:])
-        # Too many were held to be missing, and what a stall held back has come in: no longer to wait for.
-        back = -lag > max(ERRORS * error, LEAST * period) and abs(last - lag) <= self._jitter.value + period / 2
-        if n < self._look_back and (n < LASTING * self._jitter.value / period or (6 * error > period and not back)):
+        if lag < -LEAST * period:  # too many were held to be missing: let first come in what a stall held back
+            ready = n >= min(2 * self._held, 5 * self._look_back)
+        else:
+            ready = n >= self._look_back or (n >= LASTING * self._jitter.value / period and 6 * error <= period)
+        if not ready:
             return begin
         behind, lost, self._unsettled = self._blocks, self._unsettled, None
         more = round(lag / period)
@@ -402,10 +407,8 @@ class StreamClock:
             self._fit(block)
         if more < 0 or self._number is not None:
             return self._set_clock(behind, step.size, pieces, begin, at)
-        whole = step.low - self._given.index  # samples of this pull that lie before the hole for sure
-        if whole > 0:
-            self._emit(pieces, begin, begin + whole)
-            begin += whole
+        self._emit(pieces, begin, at)  # counted wrong, some of them, and declared so by what follows
+        begin = at
         self._jump(more, step.low, f"{more} samples were missing, found late")
         self._rephase(step.size - more * self.period, self._line.noise(0.0) / sum(len(b) for b in behind) ** 0.5)
         for block in behind:
