@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -30,11 +31,14 @@ from rtdecode.signal import Channel, Chunk, Marker
 from rtdecode.stream.condition import Conditioner
 from rtdecode.stream.fill import between
 from rtdecode.stream.handling import Blank, Fill, Handling, Interpolation, Limits, Method
-from rtdecode.stream.incidents import Incident
+from rtdecode.stream.incidents import Incident, WindowRef
 from rtdecode.stream.quality import Quality
 from rtdecode.stream.steps import Filter, StreamStep
 from rtdecode.stream.tools import tools
 from rtdecode.stream.window import Locked, Sliding, WindowSpec
+from rtdecode.wire.framing import decode, encode
+from rtdecode.wire.messages import Event
+from rtdecode.wire.results import wire_window
 
 METHODS: st.SearchStrategy[Method] = st.sampled_from(["hold", "linear", "zero"])
 MATRIX = np.array([[1.0, 0, 0], [0.25, 0, 0.75], [0, 0, 1.0]])
@@ -486,3 +490,17 @@ def test_limits_by_channel_type() -> None:
     )
     (result,) = decoder.push(chunk(np.full((10, 3), 5e-12, np.float32), 0))
     assert result.quality == Quality(out_of_range=("M",))
+
+
+# --- on the wire ------------------------------------------------------------------------------------------------------
+
+
+def test_quality_and_invalidated_windows_travel() -> None:
+    marker = Marker(10.5, "T1", "keys")
+    refs = (wire_window(WindowRef("s", 1, 20)), wire_window(WindowRef("cue", 1, 22, marker)))
+    event = Event(seq=0, origin="p", event="invalidated", text="", stamp=1.0, windows=refs)
+    _, received, _ = decode(encode("p.event", event))
+    assert received == event
+    quality = Quality(not_finite={"C3": 2}, clipped=("Cz",), filled=3)
+    message = msgspec.msgpack.decode(msgspec.msgpack.encode(quality))
+    assert message == {"not_finite": {"C3": 2}, "clipped": ["Cz"], "filled": 3}
