@@ -137,7 +137,7 @@ markers = []
     ("change", "place", "word"),
     [
         (('kind = "lsl"', 'kind = "ls"'), "source.kind", "'lsl'"),
-        (('kind = "lsl"', ""), "source.kind", "lsl, recording or simulated"),
+        (('kind = "lsl"', ""), "source.kind", "lsl, zmq, fieldtrip, recording or simulated"),
         (('name = "BrainAmp"', ""), "source", "at least one of name, type and source_id"),
         (("pipelines.gaze", 'pipelines."gaze.left"'), "pipelines.gaze.left", "no dots"),
         (("pipelines.gaze", "pipelines.acquire"), "pipelines.acquire", "another name"),

@@ -296,6 +296,17 @@ def test_the_server_refuses_what_is_no_request_and_goes_on(server: FieldTripServ
         assert client.header() is not None
 
 
+def test_a_client_that_takes_nothing_holds_nobody_up(server: FieldTripServer) -> None:
+    everything = wire.message(Command.GET_DAT)
+    with connected(server.port) as client, socket.create_connection(("127.0.0.1", server.port)) as deaf:
+        client.put_header(header())
+        client.put_samples(ramp(0, 100_000))
+        deaf.sendall(everything * 50)  # 40 MB of answers, which it never reads
+        for k in range(100):
+            assert client.put_samples(ramp(100_000 + k, 100_001 + k))
+        assert client.wait(100_099, 0, 10) == (100_100, 0)
+
+
 # --- what the channels are --------------------------------------------------------------------------------------------
 
 
@@ -452,6 +463,19 @@ def test_events_become_markers_at_their_samples(server: FieldTripServer) -> None
     by_text = dict(zip(seen.markers, stamps, strict=True))
     for event in events[:4]:
         assert by_text[event.text] == given[event.sample]  # to the last bit
+
+
+def test_events_may_be_left_where_they_are(server: FieldTripServer) -> None:
+    with connected(server.port) as client:
+        client.put_header(header())
+        with source_of(server.port, events=False) as source:
+            client.put_events([Event(Value.of("a"), Value.of(""), 0)])
+            client.put_samples(ramp(0, 10))
+            seen = Seen(source)
+            seen.until(lambda: len(seen.column()) == 10)
+            assert len(source.origins) == 1
+    assert not seen.markers
+    assert seen.batches[-1].watermark == math.inf
 
 
 def test_what_was_there_before_is_left_where_it_is(server: FieldTripServer) -> None:

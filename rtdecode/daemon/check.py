@@ -7,7 +7,16 @@ from pathlib import Path
 
 import zmq
 
-from rtdecode.config import Config, InvalidConfigError, PipelineConfig, Problem, RecordingConfig, SimulatedConfig, load
+from rtdecode.config import (
+    Config,
+    FieldTripConfig,
+    InvalidConfigError,
+    PipelineConfig,
+    Problem,
+    RecordingConfig,
+    SimulatedConfig,
+    load,
+)
 from rtdecode.config.handling import handling
 from rtdecode.daemon.endpoints import endpoints
 from rtdecode.daemon.rpc import bind
@@ -47,6 +56,8 @@ def _source(config: Config) -> Iterator[Problem]:
             yield Problem("source.path", f"{source.path} does not exist or is no file")
         elif importlib.util.find_spec("mne") is None and source.path.suffix.lower() not in (".xdf", ".xdfz"):
             yield Problem("source.path", "reading it needs MNE; pip install rtdecode[files]")
+    if isinstance(source, FieldTripConfig) and source.sensors is not None and not source.sensors.is_file():
+        yield Problem("source.sensors", f"{source.sensors} does not exist or is no file")
     if isinstance(source, SimulatedConfig):
         try:
             make_source(source)

@@ -117,7 +117,7 @@ class FieldTripSource:
         self._with_events = events
         self._lateness_s = lateness_s
         self._catch_up_s = catch_up_s
-        self._link = Link(Client(host, port, order=order), timeout_s, end_when_lost, self._validate, retry_s)
+        self._link = Link(Client(host, port, order=order), timeout_s, end_when_lost, self._validate, events, retry_s)
         self._info: StreamInfo | None = None
         self._ended = self._closed = False
 
@@ -316,8 +316,6 @@ class FieldTripSource:
             self._surplus.append(self._batch(chunk, raw=[raw]))
 
     def _take_events(self, item: Events) -> Batch:
-        if not self._with_events:
-            return self._batch()
         numbers = [event.sample if event.sample >= 0 else max(0, item.counted - 1) for event in item.events]
         self._pending += zip(numbers, item.events, strict=True)
         texts = tuple(event.text for event in item.events)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rtdecode import hostclock
 from rtdecode.errors import SourceError, StreamNotFoundError
-from rtdecode.sources.fieldtrip_client import Client
+from rtdecode.sources.fieldtrip_client import NEVER, Client
 from rtdecode.sources.fieldtrip_wire import Block, Event, Header, MalformedError
 
 #: The longest that one request waits for samples; a buffer that answers no sooner is asked again.
@@ -116,6 +116,8 @@ class Link:
         End at the first loss.
     validate : callable
         Raises `SourceError` where a header that came back is another.
+    events : bool
+        Fetch events as well.
     retry_s : float
         Seconds between two attempts to connect.
     """
@@ -126,6 +128,7 @@ class Link:
         timeout_s: float,
         end_when_lost: bool,
         validate: Callable[[Header], None],
+        events: bool = True,
         retry_s: float = RETRY_S,
     ) -> None:
         self.items: Queue[Item] = Queue(WAITING)
@@ -136,6 +139,7 @@ class Link:
         self._timeout_s = timeout_s
         self._end_when_lost = end_when_lost
         self._validate = validate
+        self._events = events
         self._retry_s = retry_s
         self._tail: tuple[int, bytes] = (0, b"")
         self._seen = 0.0
@@ -231,7 +235,7 @@ class Link:
     def _follow(self) -> None:
         while not self.stop.is_set():
             asked = hostclock.now()
-            counts = self._client.wait(self._at, self._next_event, WAIT_S)
+            counts = self._client.wait(self._at, self._next_event if self._events else NEVER, WAIT_S)
             seen = hostclock.now()
             if counts is None:
                 raise _RestartedError("its header was taken away")
@@ -240,7 +244,8 @@ class Link:
                 raise _RestartedError(f"its counter went back from {self._at} to {n_samples} samples")
             if n_events < self._next_event:
                 self._next_event = 0
-            self._take_events(n_events)
+            if self._events:
+                self._take_events(n_events)
             if n_samples > self._at:
                 self._seen = seen
                 self._take_samples(n_samples, seen, asked)
