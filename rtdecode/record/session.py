@@ -356,7 +356,7 @@ def _rows(rest: ClockRow, chunk: Chunk, place: _Place) -> Iterator[ClockRow]:
         yield rest._replace(
             segment=chunk.segment,
             first_index=run.first_index,
-            count=len(run),
+            n=len(run),
             apart=place.apart,
             number=place.number + at,
             stamp_there=float(run.stamps[0]) if place.apart else place.stamps[at],

@@ -42,8 +42,8 @@ class ClockRow(NamedTuple):
     ----------
     entry : float
         Which batch; a batch may have several rows.
-    segment, first_index, count : float
-        The piece's samples; a count of 0 where only markers or the watermark moved.
+    segment, first_index, n : float
+        The piece's samples; an `n` of 0 where only markers or the watermark moved.
     apart : float
         0: its samples are in the first stream of the file, raw. 1: in ``rtdecode.samples`` (in the first stream, where
         the source had nothing rawer), as they were decoded, with the very stamps.
@@ -65,7 +65,7 @@ class ClockRow(NamedTuple):
     entry: float
     segment: float = 0
     first_index: float = 0
-    count: float = 0
+    n: float = 0
     apart: float = 0
     number: float = math.nan
     stamp_there: float = math.nan
@@ -250,25 +250,25 @@ class SessionReader:
     @property
     def n_samples(self) -> int:
         """Samples that will come."""
-        return int(sum(row.count for row in self._rows))
+        return int(sum(row.n for row in self._rows))
 
     @property
     def zero(self) -> float:
         """Stamp of the first sample; 0 where there is none."""
-        return next((row.first_stamp for row in self._rows if row.count), 0.0)
+        return next((row.first_stamp for row in self._rows if row.n), 0.0)
 
     @property
     def duration(self) -> float:
         """Seconds from the first sample to one period after the last."""
-        last = next((row.last_stamp + 1.0 / self.info.sfreq for row in reversed(self._rows) if row.count), self.zero)
+        last = next((row.last_stamp + 1.0 / self.info.sfreq for row in reversed(self._rows) if row.n), self.zero)
         return last - self.zero
 
     @property
     def n_holes(self) -> int:
         """Places where samples are missing within a segment."""
-        pieces = [row for row in self._rows if row.count]
+        pieces = [row for row in self._rows if row.n]
         return sum(
-            a.segment == b.segment and a.first_index + a.count != b.first_index for a, b in itertools.pairwise(pieces)
+            a.segment == b.segment and a.first_index + a.n != b.first_index for a, b in itertools.pairwise(pieces)
         )
 
     def read(self) -> Batch | None:
@@ -278,7 +278,7 @@ class SessionReader:
         first = self._rows[self._at]
         pieces = []
         while self._at < len(self._rows) and self._rows[self._at].entry == first.entry:
-            if self._rows[self._at].count:
+            if self._rows[self._at].n:
                 pieces.append(self._piece(self._rows[self._at]))
             self._at += 1
         found = [piece for piece in pieces if piece is not None]
@@ -288,7 +288,7 @@ class SessionReader:
     def _piece(self, row: ClockRow) -> tuple[NDArray[np.float32], NDArray[np.float64]] | None:
         """Its samples and stamps; None where the file has lost them."""
         samples, stamps = self._places[int(row.apart)]
-        n, at = int(row.count), int(row.number)
+        n, at = int(row.n), int(row.number)
         if at >= len(stamps) or stamps[at] != row.stamp_there:
             earlier = np.flatnonzero(stamps[:at] == row.stamp_there)  # chunks before it were lost
             if not len(earlier):

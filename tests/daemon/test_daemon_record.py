@@ -84,7 +84,7 @@ def test_live_with_gaps_and_a_restart_recorded_and_replayed_the_payloads_are_tho
     import pylsl
 
     def windows(segment: int, n: int) -> bool:
-        return sum(m.segment == segment and m.status == "ok" for m, _ in list(listener.windows)) >= n
+        return len([m for m, _ in list(listener.windows) if m.segment == segment and m.status == "ok"]) >= n
 
     wait_for(lambda: windows(0, 5), "windows", PATIENCE_S)
     amp.mark(("concept/cat", pylsl.local_clock()))
@@ -164,7 +164,11 @@ def test_a_disk_that_takes_no_more_is_told_and_decoding_goes_on(session: Session
     first, second = sorted(recorded(session), key=lambda path: "split" in path.name)[:2]
     assert not examine(first).torn
     assert "_split-02_" in second.name
-    n = sum(load_session(path).named("subject 0, session 0").all_stamps.size for path in recorded(session))  # type: ignore[union-attr]
+    n = 0
+    for path in recorded(session):
+        samples = load_session(path).named("subject 0, session 0")
+        assert samples is not None
+        n += len(samples.all_stamps)
     assert n == 6 * SFREQ
 
 
@@ -173,7 +177,7 @@ def _pid_of_acquire(run: int) -> int | None:
 
     for child in psutil.Process(run).children():
         if "acquire" in child.cmdline():
-            return child.pid
+            return int(child.pid)
     return None
 
 
