@@ -83,7 +83,7 @@ def outlet() -> Iterator[ZmqOutlet]:
 
 
 def test_a_lost_message_is_a_hole_of_as_many_samples(outlet: ZmqOutlet) -> None:
-    with opened(outlet) as source:
+    with contextlib.closing(opened(outlet)) as source:
         first = samples(source)
         outlet.push(TEN, index=25)
         second = samples(source)
@@ -102,7 +102,7 @@ def test_who_comes_late_begins_at_index_0(outlet: ZmqOutlet) -> None:
 
 @pytest.mark.parametrize("run", [1, 2], ids=["the same run number", "another"])
 def test_a_sender_that_is_started_again_begins_a_segment(outlet: ZmqOutlet, run: int) -> None:
-    with opened(outlet) as source:
+    with contextlib.closing(opened(outlet)) as source:
         assert samples(source).segment == 0
         outlet.kill()
         assert notice(source, state=SourceState.RECOVERING)
@@ -115,7 +115,7 @@ def test_a_sender_that_is_started_again_begins_a_segment(outlet: ZmqOutlet, run:
 
 
 def test_samples_that_come_again_are_refused(outlet: ZmqOutlet) -> None:
-    with opened(outlet) as source:
+    with contextlib.closing(opened(outlet)) as source:
         samples(source)
         outlet.push(TEN, index=5)
         assert "came again" in notice(source, "refused").text
@@ -125,7 +125,7 @@ def test_samples_that_come_again_are_refused(outlet: ZmqOutlet) -> None:
 
 
 def test_a_sender_that_was_replaced_is_refused_when_it_goes_on(outlet: ZmqOutlet) -> None:
-    with opened(outlet) as source:
+    with contextlib.closing(opened(outlet)) as source:
         samples(source)
         outlet.push(TEN, index=0, run="another")
         assert samples(source).segment == 1
@@ -147,9 +147,10 @@ def test_a_sender_that_was_replaced_is_refused_when_it_goes_on(outlet: ZmqOutlet
     ],
 )
 def test_what_came_back_as_something_else_is_refused_and_named(changes: dict[str, Any], named: str) -> None:
-    with ZmqOutlet(unit="uV") as outlet, opened(outlet, declare=Declare()) as source:
+    with ZmqOutlet(unit="uV") as outlet, contextlib.closing(opened(outlet, declare=Declare())) as source:
         samples(source)
         outlet.kill()
+        notice(source, state=SourceState.RECOVERING)
         as_it_was = dict(outlet.spec)
         outlet.restart(run=2, **changes)
         outlet.joined()
@@ -157,6 +158,7 @@ def test_what_came_back_as_something_else_is_refused_and_named(changes: dict[str
         assert named in notice(source, state=SourceState.CHANGED).text
         assert source.refused == 1
         outlet.kill()
+        notice(source, state=SourceState.RECOVERING)
         outlet.spec = as_it_was
         outlet.restart(run=3)
         outlet.joined()
@@ -166,7 +168,7 @@ def test_what_came_back_as_something_else_is_refused_and_named(changes: dict[str
 
 
 def test_what_stays_something_else_ends_the_source(outlet: ZmqOutlet) -> None:
-    with opened(outlet) as source:
+    with contextlib.closing(opened(outlet)) as source:
         samples(source)
         source._timeout_s = 0.3
         outlet.push(TEN, index=10, sfreq=50.0)
@@ -176,7 +178,7 @@ def test_what_stays_something_else_ends_the_source(outlet: ZmqOutlet) -> None:
 
 
 def test_a_sender_that_stays_away_ends_the_source(outlet: ZmqOutlet) -> None:
-    with opened(outlet) as source:
+    with contextlib.closing(opened(outlet)) as source:
         source._timeout_s = 0.3
         outlet.kill()
         batches = []
@@ -186,7 +188,7 @@ def test_a_sender_that_stays_away_ends_the_source(outlet: ZmqOutlet) -> None:
 
 
 def test_markers_by_the_sample_wait_for_it_and_hold_the_watermark(outlet: ZmqOutlet) -> None:
-    with opened(outlet, lateness_s=0.0) as source:
+    with contextlib.closing(opened(outlet, lateness_s=0.0)) as source:
         first = samples(source)
         outlet.send(kind="marker", value="ahead", index=12)
         outlet.send(kind="marker", value="behind", index=3)
@@ -224,7 +226,7 @@ def test_stamps_of_another_clock_follow_its_quickest_messages() -> None:
 
 
 def test_an_end_is_the_end(outlet: ZmqOutlet) -> None:
-    with opened(outlet) as source:
+    with contextlib.closing(opened(outlet)) as source:
         samples(source)
         outlet.send(kind="end")
         assert read_until(source, lambda batch: batch.watermark == np.inf)
@@ -232,7 +234,7 @@ def test_an_end_is_the_end(outlet: ZmqOutlet) -> None:
 
 
 def test_another_stream_is_ignored_and_said_once(outlet: ZmqOutlet) -> None:
-    with opened(outlet) as source:
+    with contextlib.closing(opened(outlet)) as source:
         samples(source)
         outlet.push(TEN, index=0, stream="other")
         outlet.push(TEN, index=10, stream="other")
@@ -432,7 +434,7 @@ def test_the_scripts_of_the_page_run_as_they_stand(which: int, tmp_path: Path) -
         with ZmqSource(f"tcp://127.0.0.1:{port}", timeout_s=30) as source:
             first, second = samples(source), samples(source)
             assert second.first_index == first.stop_index
-            assert all(channel.unit == "V" for channel in source.info.channels)
+            assert [channel.unit for channel in source.info.channels] == (["V", "V", "1"] if which else ["V", "V"])
             if which:
                 assert read_until(source, lambda batch: batch.markers)
             assert source.refused == 0

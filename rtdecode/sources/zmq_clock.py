@@ -25,11 +25,12 @@ _REMEMBERED = 4096
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Samples from number `index` on, and the host time of the first."""
+    """Samples from number `index` on, the host time of the first, and the seconds from each to the next."""
 
     index: int
     n: int
     first: float
+    step: float
 
 
 class SenderClock:
@@ -92,7 +93,9 @@ class SenderClock:
             pieces = self._clock.stamped(stamps, number=index)
         for piece in pieces:
             first = float(piece.stamps[0])
-            self._parts.append(_Part(index + piece.begin, piece.stop - piece.begin, first))
+            n_there = piece.stop - piece.begin
+            step = (float(piece.stamps[-1]) - first) / (n_there - 1) if n_there > 1 else 1 / self._sfreq
+            self._parts.append(_Part(index + piece.begin, n_there, first, step))
             self._own = math.nan if stamps is None else float(stamps[piece.begin])
             self._newest = float(piece.stamps[-1])
             self._uncertainty = piece.uncertainty
@@ -155,7 +158,7 @@ class SenderClock:
         for part in reversed(self._parts):
             if part.index <= index:
                 if index < part.index + part.n or behind is None:
-                    return part.first + (index - part.index) / self._sfreq
+                    return part.first + (index - part.index) * part.step
                 return behind.first - (behind.index - index) / self._sfreq
             behind = part
         raise LookupError(index)
