@@ -177,3 +177,16 @@ def test_a_variant_for_other_windows_is_refused_by_name(session: Session) -> Non
         said = "\n".join([*process.lines, *process.errors])
         assert "cannot stand in" in said
         assert "Filter(low=2.0" in said
+
+
+def test_what_acquire_announces_is_passed_on(session: Session) -> None:
+    session.bundle()
+    config = session.config(source='kind = "simulated"', pipelines={"p": "", "q": ""})
+    run = session.start("run", str(config))
+    listener = session.listen("p").connected()
+    run.ready()
+    children(run.pid)["q"].kill()
+    wait_for(lambda: any(event.origin == "acquire" and event.event == "crashed" for event in listener.events), "it")
+    assert run.terminate() == 0, run.text
+    listener.finished()
+    assert {event.event for event in listener.events if event.origin == "acquire"}.isdisjoint({"stop", "end"})
