@@ -299,7 +299,7 @@ class Decoder:
         return found
 
     def advance_to_end(self, *, interrupted: bool = False) -> list[Result | Task]:
-        """As `finish`, and encode nothing. Sliding windows that had begun are `gap` where the stream was interrupted."""
+        """As `finish`, and encode nothing. Sliding windows that had begun are `gap` if the stream was interrupted."""
         return [self._open(due) for due in self._intake.finish(interrupted=interrupted)]
 
     def resume(self, segment: int, first: int, stop: int, reason: str) -> list[Result]:
