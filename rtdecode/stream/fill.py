@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from rtdecode.stream.finite import hold_finite
 from rtdecode.stream.handling import Method
 from rtdecode.stream.rows import ARRIVED, STAMP, UNCERTAINTY, Rows
 
@@ -56,3 +57,12 @@ def fill(
     filled[:, ARRIVED] = times[1][ARRIVED]
     filled[:, UNCERTAINTY] = max(times[0][UNCERTAINTY], times[1][UNCERTAINTY])
     return Rows(between(method, before, after, n), filled, filled=np.ones(n, np.bool_))
+
+
+def last_of(rows: Rows, before: Rows | None) -> Rows:
+    """The last row, with the last finite value of each channel; `before` is the same of the rows before these."""
+    last = rows.samples[-1:]
+    if not np.isfinite(last).all():
+        start = np.full(last.shape[1], np.nan, np.float32) if before is None else before.samples[0]
+        last = hold_finite(rows.samples, start)[0][-1:]
+    return Rows(last, rows.times[-1:])

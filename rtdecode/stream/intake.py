@@ -12,8 +12,7 @@ import numpy as np
 from rtdecode.signal import Channel, Chunk, Marker
 from rtdecode.stream.arrivals import Arrivals
 from rtdecode.stream.condition import Conditioner
-from rtdecode.stream.fill import fill
-from rtdecode.stream.finite import hold_finite
+from rtdecode.stream.fill import fill, last_of
 from rtdecode.stream.front import Front, Listener
 from rtdecode.stream.handling import Handling
 from rtdecode.stream.incidents import Gap, Incident
@@ -190,7 +189,7 @@ class Intake:
             yield from self._hole(newest, chunk, rows, loss)
         self._next = chunk.stop_index
         if self._fill is not None:
-            self._newest = self._last_of(rows)
+            self._newest = last_of(rows, self._newest)
         yield from self._blank(rows)
 
     def _blank(self, rows: Rows) -> Iterator[Due]:
@@ -319,15 +318,6 @@ class Intake:
         self._newest = None
 
     # --- samples ------------------------------------------------------------------------------------------------------
-
-    def _last_of(self, rows: Rows) -> Rows:
-        """The last row, with the last finite value of each channel."""
-        last = rows.samples[-1:]
-        if not np.isfinite(last).all():
-            nothing = np.full(len(self._columns), np.nan, np.float32)
-            before = nothing if self._newest is None else self._newest.samples[0]
-            last = hold_finite(rows.samples, before)[0][-1:]
-        return Rows(last, rows.times[-1:])
 
     def _append(self, parts: Iterable[Rows]) -> Iterator[Due]:
         for rows in parts:
