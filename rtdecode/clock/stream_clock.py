@@ -47,6 +47,8 @@ LOOK_EVERY = 5
 LASTING = 20.0
 #: How much further than the jitter stamps may stray: what is evenly spread lies within this.
 FARTHEST = 1.06
+#: ... and how much further the mean of many, times the square root of how many (three standard deviations).
+MEANS = 1.8
 #: A step backwards by more than this is a clock that was set, at once.
 BACKWARDS_S = 0.5
 
@@ -234,7 +236,8 @@ class StreamClock:
         if self._unsettled is None or self._next == self._unsettled:
             return 0.0
         lag = self._lag() / self.period
-        doubt = FARTHEST * self._jitter.value / self.period / math.sqrt(self._next - self._unsettled)
+        farthest = min(FARTHEST, MEANS / math.sqrt(self._next - self._unsettled))
+        doubt = farthest * self._jitter.value / self.period
         least, most = math.ceil(lag - doubt), math.floor(lag + doubt)
         return (round(lag) if least > most else (least + most) / 2) * self.period
 
@@ -254,7 +257,7 @@ class StreamClock:
         lost = self._first_lost(off)
         self._flush()
         # No more than are missing for sure: what is found later can be added, and nothing can be taken away.
-        doubt = max(0.0, 1.2 * self._jitter.value - self.period / 2)
+        doubt = max(0.0, 1.5 * self._jitter.value - self.period / 2)
         missing = max(1, round((off - doubt) / self.period))
         self._jump(missing, lost, f"the stamps step by {off:.4f} s")
         self._unsettled = self._next
@@ -264,7 +267,7 @@ class StreamClock:
         """Index from which on samples may lie behind a step that the next sample shows, by which jitter hid it."""
         assert self._line is not None
         line = self._line
-        times = np.concatenate([*(b.times for b in self._blocks[-3:]), *self._waiting, np.empty(0)])
+        times = np.concatenate([*(b.times for b in self._blocks), *self._waiting, np.empty(0)])
         first = self._next - len(times)
         residuals = times - (line.phase + line.period * np.arange(first - line.origin, self._next - line.origin))
         return first + first_behind(residuals, step, max(line.noise(0.0), self._jitter.value / 2))
