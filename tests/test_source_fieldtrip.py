@@ -508,6 +508,8 @@ def test_a_counter_that_goes_back_begins_a_segment(server: FieldTripServer, how:
     assert "went back from 100" in seen.notices[0].text
     first = next(chunk for chunk in seen.chunks if chunk.segment == 1)
     assert first.first_index == 0
+    # What is recorded has one clock throughout, that no reader takes for two.
+    assert (np.diff(np.concatenate([raw.stamps for raw in seen.raw()])) > 0).all()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Self
 from xml.sax.saxutils import escape
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rtdecode import hostclock
 from rtdecode.clock.stream_clock import StreamClock
@@ -139,6 +140,9 @@ class FieldTripSource:
             raise
         self._clock = StreamClock(sfreq)
         self._given = Given(1.0 / sfreq)
+        self._shift = 0.0  # what is added to the counter, as seconds, for the recording
+        self._recorded = -math.inf  # newest of those seconds
+        self._value = 0.0  # host time less those seconds
         self._complete = self._passed = -math.inf
         self._surplus: deque[Batch] = deque()
         self._begin_segment()
@@ -249,6 +253,7 @@ class FieldTripSource:
             markers = self._stamped(math.inf)
             self._clock.restart()
             self._begin_segment()
+            self._go_on(item.begin)
             how = "its counter began anew, and so does the segment"
         details = {"anew": item.anew, "reconnects": self._link.reconnects, "counter": item.begin}
         notice = Notice("state", f"{self._name} is back: {how}", SourceState.STREAMING, details)
@@ -260,6 +265,16 @@ class FieldTripSource:
         self._uncertainty = 0.0
         self._offset_at = -math.inf
         self._pending: list[tuple[int, Event]] = []
+
+    def _go_on(self, begin: int) -> None:
+        """The recording's seconds go on where the counter does not: readers of XDF take them for one clock."""
+        period = 1.0 / self.info.sfreq
+        now = hostclock.now() - self._value - self._link.header.n_samples * period
+        self._shift = max(now, self._recorded + period - begin * period)
+
+    def _seconds(self, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The counter as seconds, as it is recorded."""
+        return numbers / self.info.sfreq + self._shift
 
     def _hole(self, item: Hole) -> Notice:
         n = item.stop - item.begin
@@ -293,7 +308,9 @@ class FieldTripSource:
     def _raw(self, item: Samples, begin: int, stop: int) -> Raw:
         _, dtype = _RECORDED[self._header.data_type]
         numbers = np.arange(item.first + begin, item.first + stop)
-        return Raw(_SAMPLES, item.values[begin:stop].astype(dtype), numbers / self.info.sfreq)
+        stamps = self._seconds(numbers)
+        self._recorded = float(stamps[-1])
+        return Raw(_SAMPLES, item.values[begin:stop].astype(dtype), stamps)
 
     def _decoded(self, item: Samples, begin: int) -> None:
         """The counter says whether samples are missing before these; none are missing within them."""
@@ -319,7 +336,7 @@ class FieldTripSource:
         numbers = [event.sample if event.sample >= 0 else max(0, item.counted - 1) for event in item.events]
         self._pending += zip(numbers, item.events, strict=True)
         texts = tuple(event.text for event in item.events)
-        return self._batch(raw=[Raw(_EVENTS, texts, np.array(numbers) / self.info.sfreq)])
+        return self._batch(raw=[Raw(_EVENTS, texts, self._seconds(np.array(numbers)))])
 
     def _batch(
         self,
@@ -353,8 +370,8 @@ class FieldTripSource:
         if newest is None or now < self._offset_at + _OFFSET_EVERY_S:
             return []
         self._offset_at = now
-        value = newest[1] - newest[0] / self.info.sfreq
-        return [Offset(stream, now, value, self._uncertainty) for stream in range(len(self.origins))]
+        self._value = newest[1] - float(self._seconds(np.array(newest[0])))
+        return [Offset(stream, now, self._value, self._uncertainty) for stream in range(len(self.origins))]
 
     def close(self) -> None:
         """Stop following, and disconnect. Safe to call twice, and from another thread than `read`."""
