@@ -57,6 +57,11 @@ class Row:
     outage: str = ""
     problems: list[str] | None = None
 
+    def line(self) -> str:
+        """For people who wait."""
+        good = "; ".join(self.problems or ["as it must be"])
+        return f"{self.over}: {self.fault}: {self.lost} of {self.windows} windows lost, {self.wrong} wrong: {good}"
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
@@ -95,8 +100,8 @@ class Chaos:
         self._calm(-math.inf, RECOVER_S)
         rows = []
         for fault in faults:
-            self._progress(f"{self._stage.over}: {fault.name}")
             rows.append(self._one(fault))
+            self._progress(rows[-1].line())
             if self._stage.fault:
                 raise ProcessError(self._stage.fault)
         return rows

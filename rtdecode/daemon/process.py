@@ -33,6 +33,20 @@ ORPHAN_GRACE_S = 10.0
 _PR_SET_PDEATHSIG = 1
 
 
+class _LossyLogger(structlog.WriteLogger):
+    """Writes lines, and goes without those that cannot be written.
+
+    The log may lie on the very disk that is full, or its reader may be gone; neither may end a recording.
+    """
+
+    def msg(self, message: str) -> None:
+        with contextlib.suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
+
+
 def configure_logging(**names: str) -> None:
     """Human-readable lines on standard error, each with the process's (and pipeline's) name."""
     structlog.configure(
@@ -44,7 +58,7 @@ def configure_logging(**names: str) -> None:
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=lambda *_: _LossyLogger(sys.stderr),
     )
     structlog.contextvars.bind_contextvars(**names)
 
