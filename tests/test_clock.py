@@ -141,7 +141,7 @@ def test_a_hole_above_the_jitter_is_found_at_once(seed: int, lost: int, at: int,
     where, piece = told.holes[0]
     assert where == at
     assert lost - 3 <= piece.missing <= lost
-    assert np.abs(told.stamps - START - index / SFREQ)[at:].max() <= 1 / SFREQ
+    assert np.abs(told.stamps - START - index / SFREQ)[at:].max() <= 1.05 / SFREQ  # the line's own error is in it
     assert_accounted(told, index, at)
     assert told.segment.max() == 0
 

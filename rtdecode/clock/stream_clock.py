@@ -233,11 +233,11 @@ class StreamClock:
 
     def _likely_lag(self) -> float:
         """The middle between the fewest and the most periods by which samples since an unsettled hole may be late."""
-        if self._unsettled is None or self._next == self._unsettled:
+        if self._line is None or self._unsettled is None or self._next == self._unsettled:
             return 0.0
         lag = self._lag() / self.period
         farthest = min(FARTHEST, MEANS / math.sqrt(self._next - self._unsettled))
-        doubt = farthest * self._jitter.value / self.period
+        doubt = (farthest * self._jitter.value + self._line.uncertainty(self._unsettled)) / self.period
         least, most = math.ceil(lag - doubt), math.floor(lag + doubt)
         return (round(lag) if least > most else (least + most) / 2) * self.period
 
@@ -340,10 +340,9 @@ class StreamClock:
         half = self._newer_half()
         lag = sum(b.total for b in half) / sum(map(len, half)) - self._mean_time(half)
         error = self._line.noise(0.0) / sum(map(len, half)) ** 0.5
+        ready = n >= self._look_back or (n >= LASTING * self._jitter.value / period and 6 * error <= period)
         if lag < -LEAST * period:  # too many were held to be missing: let first come in what a stall held back
-            ready = n >= min(2 * self._held, 5 * self._look_back)
-        else:
-            ready = n >= self._look_back or (n >= LASTING * self._jitter.value / period and 6 * error <= period)
+            ready &= n >= min(2 * self._held, 5 * self._look_back)
         if not ready:
             return begin
         behind, lost, self._unsettled = self._blocks, self._unsettled, None
