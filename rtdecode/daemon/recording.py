@@ -59,10 +59,9 @@ class Recording:
             sync_s=wanted.sync_s,
             min_free=round(wanted.min_free_mb * 1e6),
             queue=round(wanted.queue_mb * 1e6),
+            start=wanted.start,
         )
         self._recorder = Recorder(info, origins, settings, _about(config))
-        if not wanted.start:
-            self._recorder.stop()
         self._results: ResultRecorder | None = None
         if wanted.results and config.pipelines:
             self._results = ResultRecorder(self._recorder, tuple(config.pipelines), _publishers(config))

@@ -60,8 +60,8 @@ class Settings:
         Bytes that stay free on the disk.
     queue : int
         Bytes of samples that may wait, for the thread or for room on the disk.
-    about : mapping
-        More for the file's description: configuration, version.
+    start : bool
+        Record from the start, or wait for `Recorder.start`.
     """
 
     folder: Path
@@ -70,7 +70,7 @@ class Settings:
     sync_s: float = 10.0
     min_free: int = 50_000_000
     queue: int = 64_000_000
-    about: Mapping[str, str] | None = None
+    start: bool = True
 
 
 class _UnfitError(Exception):
@@ -118,7 +118,7 @@ class Recorder:
         self._put = self._taken = 0  # bytes; one is written by who puts, the other by the thread
         self._results: deque[_Result | _Event] = deque(maxlen=20_000)
         self._said: deque[Notice] = deque()
-        self._wanted = True
+        self._wanted = settings.start
         self._file: GrowingFile | None = None
         self._session: SessionFile | None = None
         self._began_file = 0.0
@@ -395,7 +395,10 @@ class Recorder:
 
 
 def _samples_of(item: "Batch | _Event") -> int:
-    return len(item.chunk) if isinstance(item, Batch) and item.chunk is not None else 0
+    """Samples of the data stream; those that are recorded and not decoded as well."""
+    if not isinstance(item, Batch):
+        return 0
+    return len(item.chunk) if item.chunk is not None else sum(len(raw.stamps) for raw in item.raw if raw.stream == 0)
 
 
 def _size(batch: Batch) -> int:

@@ -13,7 +13,7 @@ from rtdecode.errors import RecordingError
 from rtdecode.signal import Batch, Chunk, Marker, Origin, StreamInfo
 from rtdecode.sources.declare import Declare
 from rtdecode.sources.pieces import Piece, Reader
-from rtdecode.sources.session_reader import SessionReader, is_session
+from rtdecode.sources.session_reader import SessionParts, is_session
 from rtdecode.sources.trigger import TriggerRule, Triggers
 
 _BY_MNE = (".fif", ".edf", ".bdf", ".gdf", ".vhdr", ".ahdr", ".set")
@@ -31,8 +31,8 @@ class RecordingSource:
 
     A session that the daemon recorded (an XDF file with a stream ``rtdecode.clock``) gives the very batches that were
     decoded: chunks, host stamps, arrivals, segments, markers and watermarks. `declare`, `triggers` and `chunk` do
-    nothing to it, for what they do was done when it was recorded. Of a recording in several files each is read by
-    itself. With `stream` it is read as any other XDF file.
+    nothing to it, for what they do was done when it was recorded. Of a recording in several files the one that is
+    named is read, and those that went on from it (``_split-02``...). With `stream` it is read as any other XDF file.
 
     Parameters
     ----------
@@ -74,13 +74,13 @@ class RecordingSource:
         self._stream = stream
         self._marker_names = markers
         self._reader: Reader | None = None
-        self._session: SessionReader | None = None
+        self._session: SessionParts | None = None
         self._closed = False
 
     def open(self) -> StreamInfo:
         """Open the file and say what it holds."""
         if self._stream is None and self.path.suffix.lower() == ".xdf" and is_session(self.path):
-            self._session = SessionReader(self.path)
+            self._session = SessionParts(self.path)
             self._info = dataclasses.replace(self._session.info, source=f"recording:{self.path.name}")
             return self._info
         self._reader = reader = self._open()

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import mmap
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -225,7 +226,8 @@ class SessionReader:
         clock, markers = session.named(CLOCK), session.named(MARKERS)
         if session.torn or clock is None or markers is None:
             raise RecordingError(f"{path} was cut short or is damaged; `rtdecode session repair {path}` makes it whole")
-        self._path = path
+        #: The same in all files of one recorder's life.
+        self.identity = (clock.head.text("desc/clock_id"), clock.head.text("desc/utc_anchor"))
         version = clock.head.text("desc/version")
         if version != "1" or clock.head.n_channels != len(ClockRow._fields):
             raise RecordingError(f"{path} has the session format {version!r}; this version of rtdecode reads '1'")
@@ -258,10 +260,9 @@ class SessionReader:
         return next((row.first_stamp for row in self._rows if row.n), 0.0)
 
     @property
-    def duration(self) -> float:
-        """Seconds from the first sample to one period after the last."""
-        last = next((row.last_stamp + 1.0 / self.info.sfreq for row in reversed(self._rows) if row.n), self.zero)
-        return last - self.zero
+    def end(self) -> float:
+        """Stamp of one period after the last sample; 0 where there is none."""
+        return next((row.last_stamp + 1.0 / self.info.sfreq for row in reversed(self._rows) if row.n), 0.0)
 
     @property
     def n_holes(self) -> int:
@@ -310,3 +311,69 @@ def _joined(pieces: list[tuple[NDArray[np.float32], NDArray[np.float64]]], row: 
         uncertainty=row.uncertainty,
         invalidates=None if math.isnan(row.invalidates) else int(row.invalidates),
     )
+
+
+class SessionParts:
+    """A recording in several files, as one: the file that is named, and those that went on from it.
+
+    Parameters
+    ----------
+    path : Path
+        The file to begin with: ``..._eeg.xdf``, or ``..._split-02_eeg.xdf``.
+
+    Raises
+    ------
+    RecordingError
+        One of them is cut short or damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._readers = [SessionReader(path)]
+        self.info = self._readers[0].info
+        while (path := _next_part(path)).exists():
+            reader = SessionReader(path)
+            if reader.identity != self._readers[0].identity or not any(reader.identity):
+                break  # another session that was given the same name
+            self._readers.append(reader)
+        self._at = 0
+
+    @property
+    def n_samples(self) -> int:
+        """Samples that will come."""
+        return sum(reader.n_samples for reader in self._readers)
+
+    @property
+    def zero(self) -> float:
+        """Stamp of the first sample; 0 where there is none."""
+        return next((reader.zero for reader in self._readers if reader.n_samples), 0.0)
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first sample to one period after the last."""
+        return next((reader.end for reader in reversed(self._readers) if reader.n_samples), self.zero) - self.zero
+
+    @property
+    def n_holes(self) -> int:
+        """Places within a file where samples are missing."""
+        return sum(reader.n_holes for reader in self._readers)
+
+    def read(self) -> Batch | None:
+        """The next batch; None at the end."""
+        while self._at < len(self._readers):
+            batch = self._readers[self._at].read()
+            if batch is not None:
+                return batch
+            self._at += 1
+        return None
+
+
+_SPLIT = re.compile(r"_split-(\d+)(?=_[^_]*$)")
+
+
+def _next_part(path: Path) -> Path:
+    """Name of the file that goes on from this one."""
+    found = _SPLIT.search(path.name)
+    if found is not None:
+        return path.with_name(_SPLIT.sub(f"_split-{int(found[1]) + 1:02d}", path.name))
+    head, _, suffix = path.name.rpartition("_")
+    return path.with_name(f"{head}_split-02_{suffix}")

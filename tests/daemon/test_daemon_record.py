@@ -43,6 +43,10 @@ def recorded(session: Session) -> list[Path]:
     return sorted((session.folder / "rec").glob("*.xdf"))
 
 
+def recorded_first(session: Session) -> Path:
+    return next(path for path in recorded(session) if "split" not in path.name)
+
+
 def results_of(path: Path, pipeline: str = "p") -> list[dict[str, Any]]:
     stream = load_session(path).named(f"{RESULTS}.{pipeline}")
     return [] if stream is None else [json.loads(line) for line in stream.lines]
@@ -161,6 +165,9 @@ def test_a_disk_that_takes_no_more_is_told_and_decoding_goes_on(session: Session
     assert "NOT RECORDING" in run.text
     assert "recording resumed" in run.text
     assert listener.digests() == expected_windows(bundle, seconds=6)
+    for path in recorded(session):  # those that the disk cut have no end
+        assert session.start("session", "repair", str(path)).end() == 0
+    assert replayed(session, recorded_first(session), config) == listener.digests()
     first, second = sorted(recorded(session), key=lambda path: "split" in path.name)[:2]
     assert not examine(first).torn
     assert "_split-02_" in second.name
