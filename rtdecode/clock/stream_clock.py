@@ -31,6 +31,8 @@ from rtdecode.clock.offset import ClockOffset
 from rtdecode.clock.steps import ERRORS, LEAST, OF_JITTER, Block, Step, find_step, first_behind
 from rtdecode.errors import StampError
 
+__all__ = ["Piece", "StreamClock"]
+
 #: Before the jitter is known (seconds)...
 WARM_UP_S = 2.0
 #: ... steps longer than this are holes (seconds), and whole periods in a stream that had no jitter yet.
