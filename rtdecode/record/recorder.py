@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from rtdecode import hostclock
 from rtdecode.record.disk import GrowingFile, free_bytes, nominal_rate, sync_folder, why
+from rtdecode.record.items import Line, Result, samples_of, size_of
 from rtdecode.record.names import Entities, create, first_run, suffix_of
 from rtdecode.record.session import About, SessionFile
 from rtdecode.record.xdf import boundary
@@ -77,20 +78,6 @@ class _UnfitError(Exception):
     """Something was put that no chunk can be made of: a fault of the source, or of ours."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Result:
-    pipeline: str
-    line: str
-    stamp: float
-    arrays: Mapping[str, NDArray[np.generic]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Event:
-    line: str
-    stamp: float
-
-
 class Recorder:
     """Writes a session's files in a thread of its own.
 
@@ -114,9 +101,9 @@ class Recorder:
         self._suffix = suffix_of(info)
         self._run: int | None = None
         self._split = 0
-        self._queue: deque[tuple[Batch | _Event, float, int]] = deque()
+        self._queue: deque[tuple[Batch | Line, float, int]] = deque()
         self._put = self._taken = 0  # bytes; one is written by who puts, the other by the thread
-        self._results: deque[_Result | _Event] = deque(maxlen=20_000)
+        self._results: deque[Result | Line] = deque(maxlen=20_000)
         self._said: deque[Notice] = deque()
         self._wanted = settings.start
         self._file: GrowingFile | None = None
@@ -139,9 +126,9 @@ class Recorder:
         """Record a batch. Returns at once; where the queue is full the batch is not recorded, and counted."""
         if not self._wanted:
             return
-        size = _size(batch)
+        size = size_of(batch)
         if self._put - self._taken + size > self._settings.queue:
-            self._lost += _samples_of(batch)
+            self._lost += samples_of(batch)
             return
         self._put += size
         self._queue.append((batch, hostclock.now(), size))
@@ -150,7 +137,7 @@ class Recorder:
         """Record an event of *acquire*, as a line of JSON."""
         if self._wanted and self._put - self._taken + len(line) <= self._settings.queue:
             self._put += len(line)
-            self._queue.append((_Event(line, stamp), stamp, len(line)))
+            self._queue.append((Line(line, stamp), stamp, len(line)))
 
     def notices(self) -> list[Notice]:
         """What there is to say since the last call."""
@@ -164,12 +151,12 @@ class Recorder:
     def result(self, pipeline: str, line: str, stamp: float, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Record a published window; the oldest of too many is dropped."""
         if self._wanted:
-            self._results.append(_Result(pipeline, line, stamp, arrays))
+            self._results.append(Result(pipeline, line, stamp, arrays))
 
     def published(self, line: str, stamp: float) -> None:
         """Record another message of a pipeline, as a line of JSON."""
         if self._wanted:
-            self._results.append(_Event(line, stamp))
+            self._results.append(Line(line, stamp))
 
     def start(self) -> None:
         """Record (again), in a new file."""
@@ -206,7 +193,7 @@ class Recorder:
         self._retry_at = 0.0
         self._turn()
         if self._file is None:
-            self._lost += sum(_samples_of(item) for item, _, _ in self._queue)
+            self._lost += sum(samples_of(item) for item, _, _ in self._queue)
             self._tell_losses()
         self._finish("the session has ended")
 
@@ -268,8 +255,8 @@ class Recorder:
         """One write of what waits, `_AT_ONCE` bytes or little more; how many bytes that was, up to it."""
         assert self._file is not None
         assert self._session is not None
-        taken: list[tuple[Batch | _Event, float, int]] = []
-        results: list[_Result | _Event] = []
+        taken: list[tuple[Batch | Line, float, int]] = []
+        results: list[Result | Line] = []
         parts: list[bytes] = []
         n = 0
         while self._queue and n < _AT_ONCE:
@@ -279,7 +266,7 @@ class Recorder:
             except Exception as error:
                 # What it had counted is wrong now. The others go into a file of their own, this one is lost.
                 self._taken += size
-                self._lost += _samples_of(item)
+                self._lost += samples_of(item)
                 self._give_back(taken, results)
                 raise _UnfitError(f"this cannot be recorded ({type(error).__name__}: {error})") from error
             taken.append((item, at, size))
@@ -294,24 +281,24 @@ class Recorder:
         size = self._file.size
         done, failed = self._file.append(parts)
         self._n_bytes += self._file.size - size
-        self._n_written += sum(_samples_of(item) for item, _, _ in taken[:done])
+        self._n_written += sum(samples_of(item) for item, _, _ in taken[:done])
         self._taken += sum(size for _, _, size in taken[:done])
         if failed is not None:
             self._give_back(taken[done:], results[max(0, done - len(taken)) :])
             raise failed
         return min(n, _AT_ONCE)
 
-    def _give_back(self, taken: list[tuple[Batch | _Event, float, int]], results: list[_Result | _Event]) -> None:
+    def _give_back(self, taken: list[tuple[Batch | Line, float, int]], results: list[Result | Line]) -> None:
         self._queue.extendleft(reversed(taken))
         self._results.extendleft(reversed(results))
 
-    def _chunks(self, item: Batch | _Event, at: float) -> bytes:
+    def _chunks(self, item: Batch | Line, at: float) -> bytes:
         assert self._session is not None
         return self._session.batch(item, at) if isinstance(item, Batch) else self._published(item)
 
-    def _published(self, item: _Result | _Event) -> bytes:
+    def _published(self, item: Result | Line) -> bytes:
         assert self._session is not None
-        if isinstance(item, _Event):
+        if isinstance(item, Line):
             return self._session.event(item.line, item.stamp)
         return self._session.result(item.pipeline, item.line, item.stamp, item.arrays)
 
@@ -392,21 +379,3 @@ class Recorder:
             "not_recorded": self._lost,
         }
         self._said.append(Notice("recording ended", text, details=details))
-
-
-def _samples_of(item: "Batch | _Event") -> int:
-    """Samples of the data stream; those that are recorded and not decoded as well."""
-    if not isinstance(item, Batch):
-        return 0
-    return len(item.chunk) if item.chunk is not None else sum(len(raw.stamps) for raw in item.raw if raw.stream == 0)
-
-
-def _size(batch: Batch) -> int:
-    """Bytes that a batch holds in memory, near enough."""
-    size = 200 + 100 * len(batch.markers)
-    if batch.chunk is not None:
-        size += batch.chunk.samples.nbytes + batch.chunk.stamps.nbytes
-    for raw in batch.raw:
-        size += raw.stamps.nbytes
-        size += raw.values.nbytes if isinstance(raw.values, np.ndarray) else sum(map(len, raw.values))
-    return size

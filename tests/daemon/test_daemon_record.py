@@ -14,7 +14,7 @@ import pytest
 from daemon_kit import SFREQ, Session, expected_windows, wait_for, window_key
 
 from rtdecode.record.repair import examine
-from rtdecode.sources.session_reader import RESULTS, load_session
+from rtdecode.sources.session_reader import RESULTS, SAMPLES, load_session
 from rtdecode.wire.payload import from_json, payload_digest
 
 pytestmark = [
@@ -109,6 +109,7 @@ def test_live_with_gaps_and_a_restart_recorded_and_replayed_the_payloads_are_tho
     (path,) = recorded(session)
     assert path.name == "sub-01_task-t_run-01_eeg.xdf"
     assert examine(path).whole
+    assert load_session(path).named(SAMPLES) is None  # the raw samples are held once, and rebuild what was decoded
     again = replayed(session, path, config)
     published = listener.digests()
     assert len(published) == len(listener.keys())
