@@ -86,7 +86,7 @@ def repair(
 def convert(
     file: File,
     out: Annotated[Path, typer.Argument(help="The FIF or XDF file, or the folder of the BIDS data set.")],
-    to: Annotated[Form, typer.Option("--to", help="fif, bids (needs rtdecode[bids]), or xdf (with --deidentify).")],
+    to: Annotated[Form, typer.Option("--to", help="fif, bids (needs the extra 'bids'), or xdf (with --deidentify).")],
     deidentify: Annotated[
         bool, typer.Option("--deidentify", help="Leave out names and dates. Samples and texts of markers stay.")
     ] = False,
