@@ -9,6 +9,7 @@ from typing import Any
 from rtdecode import hostclock
 from rtdecode.chaos.faults import Fault
 from rtdecode.chaos.recorded import missing_samples
+from rtdecode.chaos.sender import BLOCK_S
 from rtdecode.chaos.stage import Stage
 from rtdecode.chaos.tally import Judged, Tally
 from rtdecode.chaos.truth import SFREQ
@@ -89,7 +90,7 @@ class Chaos:
     def __init__(self, stage: Stage, progress: Callable[[str], None]) -> None:
         self._stage = stage
         self._progress = progress
-        self._tally = Tally(stage.lives)
+        self._tally = Tally(stage.lives, BLOCK_S / 2 if stage.over == "fieldtrip" else 0.0)
         self._taken = 0
         self._events: list[SeenEvent] = []
         self._health: Health | None = None

@@ -79,10 +79,14 @@ class Tally:
     ----------
     lives : mapping of int to Life
         Grows while the run goes on.
+    delay_s : float
+        How much later than they were taken samples may be stamped, where a transport carries no stamps: from arrivals
+        alone, the constant part of the way cannot be known.
     """
 
-    def __init__(self, lives: Mapping[int, Life]) -> None:
+    def __init__(self, lives: Mapping[int, Life], delay_s: float = 0.0) -> None:
         self._lives = lives
+        self._delay_s = delay_s
         self._places: dict[tuple[int, int, float], int] = {}
         self._seen: dict[tuple[str, int, int, str], str] = {}
         self.judged: list[Judged] = []
@@ -112,7 +116,7 @@ class Tally:
         if stamp is None:
             return "no stamp"
         error = stamp - life.stamp(said.last)
-        allowed = max((1 + SLACK) / life.sfreq, message.ledger.uncertainty or 0.0)
+        allowed = max((1 + SLACK) / life.sfreq, message.ledger.uncertainty or 0.0) + self._delay_s
         if not math.isfinite(error) or abs(error) > allowed:
             return f"its stamp is off by {error * 1e3:.1f} ms (allowed {allowed * 1e3:.1f})"
         if message.marker is not None:
