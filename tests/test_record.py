@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from rtdecode.errors import ConfigError, RecordingError
 from rtdecode.record.info import describe
 from rtdecode.record.names import Entities, suffix_of
+from rtdecode.record.recorder import RESULTS as QUEUED_RESULTS
 from rtdecode.record.recorder import Recorder, Settings
 from rtdecode.record.repair import examine, repair
 from rtdecode.record.session import About, SessionFile
@@ -437,3 +438,17 @@ def test_a_limit_on_the_size_of_files_begins_the_next_file(tmp_path: Path) -> No
         with contextlib.suppress(RecordingError):
             repair(path)
     assert_same(read_all(files[0]), batches(600))
+
+
+def test_results_that_find_no_room_are_counted(tmp_path: Path) -> None:
+    blocked = tmp_path / "rec"
+    blocked.write_text("in the way")
+    one, heard = recorder(blocked), Heard()
+    wait_for(lambda: heard.of(one, "recording failed"))
+    for n in range(QUEUED_RESULTS + 5):
+        one.published(f'{{"n":{n}}}', float(n))
+    assert one.status()["results_not_recorded"] == 5
+    blocked.unlink()
+    wait_for(lambda: heard.of(one, "recording resumed"))
+    one.close()
+    assert heard.of(one, "recording ended").details["results_not_recorded"] == 5

@@ -36,6 +36,9 @@ LOOK_S = 5.0
 #: Room for so many seconds is little, and is said once.
 LITTLE_S = 600.0
 
+#: Messages of the pipelines that wait for the disk. They can be had again, by a replay; samples cannot.
+RESULTS = 20_000
+
 #: Bytes made into chunks before they are written, at most: the rest waits for the next write.
 _AT_ONCE = 8_000_000
 
@@ -103,7 +106,8 @@ class Recorder:
         self._split = 0
         self._queue: deque[tuple[Batch | Line, float, int]] = deque()
         self._put = self._taken = 0  # bytes; one is written by who puts, the other by the thread
-        self._results: deque[Result | Line] = deque(maxlen=20_000)
+        self._results: deque[Result | Line] = deque(maxlen=RESULTS)
+        self._results_lost = 0
         self._said: deque[Notice] = deque()
         self._wanted = settings.start
         self._file: GrowingFile | None = None
@@ -149,14 +153,17 @@ class Recorder:
     # --- for any thread -----------------------------------------------------------------------------------------------
 
     def result(self, pipeline: str, line: str, stamp: float, arrays: Mapping[str, NDArray[np.generic]]) -> None:
-        """Record a published window; the oldest of too many is dropped."""
-        if self._wanted:
-            self._results.append(Result(pipeline, line, stamp, arrays))
+        """Record a published window; the oldest of too many is dropped, and counted."""
+        self._keep(Result(pipeline, line, stamp, arrays))
 
     def published(self, line: str, stamp: float) -> None:
         """Record another message of a pipeline, as a line of JSON."""
+        self._keep(Line(line, stamp))
+
+    def _keep(self, item: Result | Line) -> None:
         if self._wanted:
-            self._results.append(Line(line, stamp))
+            self._results_lost += len(self._results) == RESULTS
+            self._results.append(item)
 
     def start(self) -> None:
         """Record (again), in a new file."""
@@ -176,6 +183,7 @@ class Recorder:
             "bytes": self._n_bytes,
             "samples": self._n_written,
             "samples_not_recorded": self._lost,
+            "results_not_recorded": self._results_lost,
             "waiting_bytes": self._put - self._taken,
         }
 
@@ -211,6 +219,8 @@ class Recorder:
             self._fail(why(error), now, error.errno)
         except _UnfitError as error:
             self._fail(str(error), now)
+        except Exception as error:  # a fault of ours must not end the recording without a word
+            self._fail(f"{type(error).__name__}: {error}", now)
         self._tell_losses()
         if not self._wanted and not self._queue:
             self._finish("recording was stopped")
@@ -372,10 +382,13 @@ class Recorder:
         text = f"{reason}: {session.n_samples} samples in {file.path} ({file.size} bytes)"
         if self._lost:
             text += f"; {self._lost} were not recorded"
+        if self._results_lost:
+            text += f"; {self._results_lost} results were not recorded"
         details: Details = {
             "file": str(file.path),
             "samples": session.n_samples,
             "bytes": file.size,
             "not_recorded": self._lost,
+            "results_not_recorded": self._results_lost,
         }
         self._said.append(Notice("recording ended", text, details=details))
