@@ -451,4 +451,4 @@ def test_results_that_find_no_room_are_counted(tmp_path: Path) -> None:
     blocked.unlink()
     wait_for(lambda: heard.of(one, "recording resumed"))
     one.close()
-    assert heard.of(one, "recording ended").details["results_not_recorded"] == 5
+    assert wait_for(lambda: heard.of(one, "recording ended")).details["results_not_recorded"] == 5
