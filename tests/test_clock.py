@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clock_kit import Told, feed, increasing
+from clock_kit import Told, feed, increasing, lay_out
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -263,22 +263,70 @@ def test_a_stall_that_is_made_up_for_ends_in_a_segment_that_counts_right() -> No
 # --- senders that count -----------------------------------------------------------------------------------------------
 
 
-def test_a_count_is_fitted_to_arrival_and_never_given_early() -> None:
-    rng = np.random.default_rng(0)
+def counted(
+    lost: float = 0.0, at: float = 30.0, seconds: float = 60.0, seed: int = 0, slow: float = 0.0, back: float = math.inf
+) -> tuple[Told, np.ndarray, np.ndarray]:
+    """Blocks of ten that take 2 ms and more to come; told, true times, and arrivals of the blocks.
+
+    From `at` on, `lost` seconds are lost and not counted; or blocks come that late until `back`, or ever less so (`slow`).
+    """
+    rng = np.random.default_rng(seed)
     clock = StreamClock(SFREQ)
-    error, uncertainty = [], []
-    for k in range(1500):
-        true = START + (10 * k + np.arange(10)) / (SFREQ * 0.995)
-        arrived = float(true[-1]) + 0.002 + rng.exponential(0.004)
-        (piece,) = clock.counted(10 * k, 10, arrived)
-        assert piece.first_index == 10 * k
-        assert piece.stamps[-1] <= arrived
-        error.append(float(piece.stamps[-1] - true[-1]))
-        uncertainty.append(piece.uncertainty)
-    settled = np.array(error[300:])
-    assert settled.std() < 1e-3  # of 4 ms
-    assert 0.001 < settled.mean() < 0.006  # the least delay, and part of the rest, stay
-    assert uncertainty[-1] < 0.1 * uncertainty[0]
+    pieces, true, arrivals = [], [], []
+    arrived = 0.0
+    for first in range(0, round(seconds * SFREQ), 10):
+        times = START + (first + np.arange(10)) / (SFREQ * 0.995)
+        since = float(times[-1]) - START - at
+        late = max(0.0, lost - slow * since) if 0 <= since < back - at else 0.0
+        hole = late if not slow and math.isinf(back) else 0.0
+        delay = 0.002 + late - hole + rng.exponential(0.004) + (rng.random() < 0.01) * rng.exponential(0.05)
+        arrived = max(arrived + 1e-5, float(times[-1]) + hole + delay)
+        pieces += [(first, piece) for piece in clock.counted(first, 10, arrived)]
+        true.append(times + hole)
+        arrivals.append(arrived)
+    return lay_out(pieces), np.concatenate(true), np.array(arrivals)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_count_is_fitted_to_arrival_and_never_given_later(seed: int) -> None:
+    told, true, arrivals = counted(seed=seed)
+    error = told.stamps - true
+    assert (told.stamps[9::10] <= arrivals).all()
+    assert (np.abs(error) <= told.uncertainty).all()
+    assert error[3000:].std() < 4e-4  # of 6 ms
+    assert 0.001 < error[3000:].mean() < 0.006  # the least delay, and part of the rest, stay
+    assert 1 / SFREQ < told.uncertainty[-1] < told.uncertainty[0] / 2
+    assert (told.index == np.arange(len(true))).all()
+    assert increasing(told)
+
+
+@pytest.mark.parametrize("lost", [0.1, 1.0, 30.0])
+def test_samples_lost_and_not_counted_are_found_soon(lost: float) -> None:
+    told, true, _ = counted(lost)
+    ((where, piece),) = told.holes
+    assert piece.missing == pytest.approx(lost * SFREQ * 0.995, abs=2)
+    assert 0 < (where - round(30 * SFREQ)) / SFREQ < 1.5
+    assert piece.invalidates == pytest.approx(30 * SFREQ, abs=50)
+    assert piece.invalidates <= np.flatnonzero(true >= START + 30)[0]  # whatever lies behind it
+    assert (np.abs(told.stamps - true) <= told.uncertainty).all()  # also before it is found
+    assert told.segment.max() == 0
+    assert np.abs(told.stamps - true)[where:].max() < 0.01
+
+
+def test_a_stall_that_is_made_up_for_slowly_is_no_hole() -> None:
+    told, true, _ = counted(1.0, slow=0.2, seconds=50.0)
+    assert not told.holes
+    assert told.segment.max() == 0
+    assert (np.abs(told.stamps - true) <= told.uncertainty).all()
+
+
+def test_a_delay_that_was_taken_for_a_hole_ends_in_a_segment_that_counts_right() -> None:
+    told, true, _ = counted(1.0, back=40.0)
+    assert len(told.holes) == 1
+    assert told.segment[-1] == 1
+    begun = int(np.flatnonzero(told.segment)[0])
+    assert 40 <= true[begun] - START < 40.5
+    assert (np.abs(told.stamps - true) <= told.uncertainty)[begun:].all()
 
 
 def test_what_a_count_leaves_out_is_missing_and_going_back_is_a_restart() -> None:

@@ -15,12 +15,12 @@ RATE_PRIOR = 0.03
 RATE_LIMIT = 0.06
 #: Residuals beyond this many times the noise count less (Huber 1964: 95 % efficiency on normal noise).
 HUBER = 1.345
-#: Weight of a residual above the line where noise can only delay: expectile regression (Newey & Powell 1987).
-LATE_WEIGHT = 0.1
 #: Blocks over whose means the noise is judged.
 LENGTHS = (1, 4, 16)
 #: Noise below this is that of the arithmetic, in seconds.
 _FLOOR_S = 1e-9
+#: Indices of a block, counted from its newest sample.
+_INDEX = np.arange(-511.0, 1.0)
 
 
 @dataclass(slots=True)
@@ -39,15 +39,12 @@ class Line:
         Seconds per sample: as fitted, and as declared.
     origin : int
         Index of the newest sample that went in.
-    one_sided : bool
-        Noise can only delay: what lies above the line weighs `LATE_WEIGHT`.
     """
 
     phase: float
     period: float
     nominal: float
     origin: int = 0
-    one_sided: bool = False
     s0: float = 0.0
     s1: float = 0.0
     s2: float = 0.0
@@ -58,6 +55,15 @@ class Line:
     scatter: tuple[tuple[float, float, int, float], ...] = ((0.0, 0.0, 0, 0.0),) * len(LENGTHS)
     #: Size of an ordinary residual in seconds; set by who measures the jitter.
     spread: float = math.inf
+    #: What the newest samples left of the weight of those before.
+    _fade: float = 1.0
+
+    def copy(self) -> "Line":
+        """The line as it stands."""
+        return Line(
+            self.phase, self.period, self.nominal, self.origin,
+            self.s0, self.s1, self.s2, self.t0, self.t1, self.scatter, self.spread,
+        )  # fmt: skip
 
     def at(self, index: float) -> float:
         """Time of a sample, in seconds."""
@@ -91,50 +97,73 @@ class Line:
     def _prior(self, noise: float) -> float:
         return (noise / (RATE_PRIOR * self.nominal)) ** 2
 
-    def add(self, index: NDArray[np.int64], times: NDArray[np.float64], spanned: int | None = None) -> None:
-        """Take samples in: their indices, increasing, and their times in seconds.
+    def add(self, first: int, times: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Take consecutive samples in, the first of this index; their times and what is left of them in seconds."""
+        m = len(times)
+        self._move(first + m - 1, m)
+        x = _INDEX[-m:] if m <= len(_INDEX) else np.arange(1.0 - m, 1.0)
+        residual: NDArray[np.float64] = times - (self.phase + self.period * x)
+        weight = self._weights(residual)
+        if weight is None:
+            r0, r1 = float(residual.sum()), float(x @ residual)
+            w0, w1, w2 = float(m), -m * (m - 1) / 2, m * (m - 1) * (2 * m - 1) / 6
+        else:
+            wx = weight * x
+            r0, r1 = float(weight @ residual), float(wx @ residual)
+            w0, w1, w2 = float(weight.sum()), float(wx.sum()), float(wx @ x)
+        self.s0 += w0
+        self.s1 += w1
+        self.s2 += w2
+        self.t0 += r0
+        self.t1 += r1
+        shift, turn = self._solve()
+        self._scatter((r0 - w0 * shift - w1 * turn) / math.sqrt(m))
+        return residual - (shift + turn * x)
 
-        `spanned` is how many samples came, where not each of them has a time.
-        """
-        m = len(index)
-        step = int(index[-1]) - self.origin
-        fade = math.exp(
-            -(spanned or m) * self.period / MEMORY_S
-        )  # a hole is not forgotten over: it keeps rate and phase
+    def add_one(self, index: int, time: float, spanned: int = 1) -> None:
+        """Take the newest of `spanned` samples in: its index and its time in seconds."""
+        self._move(index, spanned)
+        residual = time - self.phase
+        size = abs(residual)
+        limit = HUBER * self.spread if self.s0 > 8 else math.inf
+        weight = limit / size if size > limit else 1.0
+        self.s0 += weight
+        self.t0 += weight * residual
+        self._solve()
+        self._scatter(weight * (time - self.phase))
+
+    def _move(self, index: int, spanned: int) -> None:
+        """Forget with the time that so many samples took, and count from the newest one."""
+        step = index - self.origin
+        fade = math.exp(-spanned * self.period / MEMORY_S)  # a hole is not forgotten over: it keeps rate and phase
         # About the new origin: x' = x - step.
         self.phase += step * self.period
-        self.origin += step
+        self.origin = index
         self.s2 = fade * (self.s2 - 2 * step * self.s1 + step * step * self.s0)
         self.s1 = fade * (self.s1 - step * self.s0)
         self.t1 = fade * (self.t1 - step * self.t0)
         self.s0 *= fade
         self.t0 *= fade
-        x = (index - self.origin).astype(np.float64)
-        residual = times - (self.phase + self.period * x)
-        weight = self._weights(residual)
-        self.s0 += float(weight.sum())
-        wx = weight * x
-        wr = weight * residual
-        self.s1 += float(wx.sum())
-        self.s2 += float(wx @ x)
-        self.t0 += float(wr.sum())
-        self.t1 += float(wx @ residual)
-        self._solve()
-        left = times - (self.phase + self.period * x)
-        self._scatter(float((weight * left).sum()) / m**0.5, fade)
+        self._fade = fade
 
-    def _weights(self, residual: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _weights(self, residual: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """Of each residual; None where all count in full."""
+        if self.s0 <= 8 or math.isinf(self.spread):
+            return None
         size = np.abs(residual)
-        limit = HUBER * self.spread if self.s0 > 8 else np.inf
-        weight: NDArray[np.float64] = np.where(size > limit, limit / np.maximum(size, 1e-300), 1.0)
-        return np.where(residual > 0, LATE_WEIGHT * weight, weight) if self.one_sided else weight
+        limit = HUBER * self.spread
+        if size.max() <= limit:
+            return None
+        weight: NDArray[np.float64] = limit / np.maximum(size, limit)
+        return weight
 
-    def _solve(self) -> None:
+    def _solve(self) -> tuple[float, float]:
+        """Move the line to where the sums are least; by how much phase and period were moved."""
         prior = self._prior(self.noise(0.0))
         short = self.nominal - self.period
         determinant = self.s0 * (self.s2 + prior) - self.s1 * self.s1
         if determinant <= 0:
-            return
+            return 0.0, 0.0
         right = self.t1 + prior * short
         turn = (self.s0 * right - self.s1 * self.t0) / determinant
         low, high = self.nominal * (1 - RATE_LIMIT), self.nominal * (1 + RATE_LIMIT)
@@ -144,13 +173,14 @@ class Line:
         self.period += turn
         self.t1 -= self.s1 * shift + self.s2 * turn
         self.t0 -= self.s0 * shift + self.s1 * turn
+        return shift, turn
 
-    def _scatter(self, mean: float, fade: float) -> None:
-        scatter = []
+    def _scatter(self, mean: float) -> None:
+        fade, scatter = self._fade, []
         for length, (weight, square, n, total) in zip(LENGTHS, self.scatter, strict=True):
             n, total = n + 1, total + mean
-            whole = n == length
-            square = fade * square + (total * total / length if whole else 0.0)
-            weight = fade * weight + whole
-            scatter.append((weight, square, 0 if whole else n, 0.0 if whole else total))
+            if n < length:
+                scatter.append((fade * weight, fade * square, n, total))
+            else:
+                scatter.append((fade * weight + 1.0, fade * square + total * total / length, 0, 0.0))
         self.scatter = tuple(scatter)

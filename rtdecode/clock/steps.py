@@ -95,6 +95,8 @@ def find_step(blocks: Sequence[Block], jitter: float, lasting: int) -> Step | No
         So many samples at least must lie behind it.
     """
     base = blocks[0].before
+    if abs(_newest(blocks, lasting, base)) < max(LEAST * base.period, OF_JITTER * jitter) / 2:
+        return None  # the usual case, cheaply
     noise = base.noise(base.period)
     count = np.array([len(b) for b in blocks], np.float64)
     first = np.array([b.first for b in blocks], np.float64)
@@ -120,3 +122,14 @@ def find_step(blocks: Sequence[Block], jitter: float, lasting: int) -> Step | No
     gain = np.cumsum((count * (2 * mean * size - size * size))[::-1])[::-1]
     earliest = int(np.flatnonzero(gain >= gain[at] - _DOUBT * variance)[0])
     return Step(size, at, blocks[max(0, earliest - 1)].first)
+
+
+def _newest(blocks: Sequence[Block], n: int, line: Line) -> float:
+    """How far the newest `n` samples, or a few more, lie above the line, in seconds, on average."""
+    count, total = 0, 0.0
+    for block in reversed(blocks):
+        count += len(block.times)
+        total += block.total
+        if count >= n:
+            break
+    return total / count - line.at(blocks[-1].first + len(blocks[-1].times) - (count + 1) / 2)

@@ -17,18 +17,19 @@ How a source composes it::
 See docs/clock.md for the model.
 """
 
-import copy
 import math
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rtdecode.clock.counted import Counted
 from rtdecode.clock.given import Given, Piece
 from rtdecode.clock.holes import APART_S, JITTERS, PERIODS
 from rtdecode.clock.jitter import Jitter
 from rtdecode.clock.line import Line
 from rtdecode.clock.offset import ClockOffset
-from rtdecode.clock.steps import ERRORS, LEAST, OF_JITTER, Block, Step, find_step, first_behind
+from rtdecode.clock.open_hole import LASTING, OpenHole
+from rtdecode.clock.steps import ERRORS, OF_JITTER, Block, Step, find_step, first_behind
 from rtdecode.errors import StampError
 
 __all__ = ["Piece", "StreamClock"]
@@ -45,12 +46,8 @@ BLOCK_S = 0.02
 LOOK_BACK_S = 2.0
 #: Blocks between two looks for a lasting step.
 LOOK_EVERY = 5
-#: A lasting step lasts so many times the jitter: a stall of a sender that stamps on arrival is made up for by then.
-LASTING = 20.0
-#: How much further than the jitter stamps may stray: what is evenly spread lies within this.
-FARTHEST = 1.06
-#: ... and how much further the mean of many, times the square root of how many (three standard deviations).
-MEANS = 1.8
+#: Steps within so few samples are looked for without arrays, which cost more than they save.
+FEW = 32
 #: A step backwards by more than this is a clock that was set, at once.
 BACKWARDS_S = 0.5
 
@@ -80,12 +77,14 @@ class StreamClock:
     @property
     def period(self) -> float:
         """Seconds per sample, as fitted."""
+        if self._counted is not None:
+            return self._counted.period
         return self._line.period if self._line is not None else self._nominal
 
     @property
     def jitter(self) -> float:
-        """Seconds: 95 of 100 stamps lie closer to the line."""
-        return self._jitter.value
+        """Seconds: 95 of 100 stamps lie closer to the line; for a sender that counts, half the spread of arrivals."""
+        return self._jitter.value if self._counted is None else self._counted.spread / 2
 
     @property
     def segment(self) -> int:
@@ -105,6 +104,7 @@ class StreamClock:
         self._learned = 0  # samples taken in since the sender is known
         self._exact = True  # no stamp so far strayed from the line
         self._number: int | None = None  # the sender's own, of the next sample
+        self._counted: Counted | None = None  # of a sender that does not stamp
         self._fresh()
 
     def _next_segment(self, why: str) -> None:
@@ -120,8 +120,7 @@ class StreamClock:
         self._behind = 0  # samples in them
         self._waiting: list[NDArray[np.float64]] = []  # stamps of the block that is not full yet
         self._n_waiting = 0
-        self._unsettled: int | None = None  # index behind a hole whose length is not sure yet
-        self._held = 0  # samples that this hole was held to have swallowed
+        self._hole: OpenHole | None = None
 
     # --- senders that stamp -------------------------------------------------------------------------------------------
 
@@ -148,9 +147,12 @@ class StreamClock:
         """
         if not len(stamps):
             return []
-        if not np.isfinite(stamps).all():
+        if not math.isfinite(stamps.sum()) and not np.isfinite(stamps).all():
             at = int(np.flatnonzero(~np.isfinite(stamps))[0])
             raise StampError(f"the stamp of sample {self._next + at} is {stamps[at]}; expected seconds")
+        if self._counted is not None:
+            self._counted = None
+            self._next_segment("the sender stamps now")
         if self._offset.steps != self._offset_steps:
             self._offset_steps = self._offset.steps
             self._next_segment("the offset between the sender's clock and the host's stepped")
@@ -201,9 +203,13 @@ class StreamClock:
         line = self._line
         if line is None:
             return None
-        start = self._next - line.origin
-        off = part - (line.phase + self._lag() + line.period * np.arange(start, start + len(part)))
         strayed = EXACT * line.period
+        first = line.at(self._next) + (0.0 if self._hole is None else self._hole.lag(line))
+        if len(part) <= FEW:
+            late = [stamp - first - k * line.period for k, stamp in enumerate(part.tolist())]
+            if max(late) <= strayed and min(late) >= -strayed:
+                return None
+        off = part - (first + line.period * np.arange(len(part)))
         if off.max() <= strayed and off.min() >= -strayed:
             return None
         sure = EXACT if self._learned >= 8 else EXACT / 10
@@ -224,29 +230,10 @@ class StreamClock:
             return WARM_UP_STEP_S
         return max(PERIODS * self.period, JITTERS * self._jitter.value) - self.period
 
-    def _lag(self) -> float:
-        """By how much the stamps since an unsettled hole lie above the line, on average."""
-        if self._unsettled is None or self._next == self._unsettled:
-            return 0.0
-        assert self._line is not None
-        times = sum(b.total for b in self._blocks) + sum(float(part.sum()) for part in self._waiting)
-        n = self._next - self._unsettled
-        return times / n - self._line.at(self._unsettled + (n - 1) / 2)
-
-    def _likely_lag(self) -> float:
-        """The middle between the fewest and the most periods by which samples since an unsettled hole may be late."""
-        if self._line is None or self._unsettled is None or self._next == self._unsettled:
-            return 0.0
-        lag = self._lag() / self.period
-        farthest = min(FARTHEST, MEANS / math.sqrt(self._next - self._unsettled))
-        doubt = (farthest * self._jitter.value + self._line.uncertainty(self._unsettled)) / self.period
-        least, most = math.ceil(lag - doubt), math.floor(lag + doubt)
-        return (round(lag) if least > most else (least + most) / 2) * self.period
-
     def _step_over(self, stamp: float) -> None:
         """The next sample lies behind a hole, or is stamped by a clock that was set."""
         assert self._line is not None
-        off = stamp - self._line.at(self._next) - self._lag()
+        off = stamp - self._line.at(self._next) - (0.0 if self._hole is None else self._hole.lag(self._line))
         if off < 0:
             self._next_segment(f"the sender's clock went back by {-off:.3f} s")
             return
@@ -262,8 +249,7 @@ class StreamClock:
         doubt = max(0.0, 1.5 * self._jitter.value - self.period / 2)
         missing = max(1, round((off - doubt) / self.period))
         self._jump(missing, lost, f"the stamps step by {off:.4f} s")
-        self._unsettled = self._next
-        self._held = missing
+        self._hole = OpenHole(self._next, missing)
 
     def _first_lost(self, step: float) -> int:
         """Index from which on samples may lie behind a step that the next sample shows, by which jitter hid it."""
@@ -277,6 +263,8 @@ class StreamClock:
     def _collect(self, part: NDArray[np.float64]) -> None:
         if self._line is None:
             self._line = Line(float(part[0]), self._nominal, self._nominal, self._next)
+        if self._hole is not None:
+            self._hole.take(len(part), float(part.sum()))
         self._waiting.append(part)
         self._n_waiting += len(part)
         self._next += len(part)
@@ -284,8 +272,8 @@ class StreamClock:
     def _take_block(self) -> Block:
         """Make a block of what waits."""
         assert self._line is not None
-        times = np.concatenate(self._waiting)
-        block = Block(self._next - len(times), times, float(times.sum()), copy.copy(self._line))
+        times = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting)
+        block = Block(self._next - len(times), times, float(times.sum()), self._line.copy())
         self._waiting.clear()
         self._n_waiting = 0
         self._since += len(times)
@@ -298,21 +286,21 @@ class StreamClock:
         assert self._line is not None
         line = self._line
         line.spread = max(self._jitter.value, EXACT * line.period) if self._learned >= 8 else math.inf
-        index = np.arange(block.first, block.first + len(block))
-        line.add(index, block.times)
-        self._jitter.add(block.times - (line.phase + line.period * (index - line.origin)))
+        self._jitter.add(line.add(block.first, block.times))
         self._total += len(block)
 
     def _flush(self) -> None:
         """Before a hole: take in what waits, settle what is not settled, and begin to look for steps anew."""
         if self._n_waiting:
             block = self._take_block()
-            if self._unsettled is None:
+            if self._hole is None:
                 self._fit(block)
-        if self._unsettled is not None:
-            more, lost, self._unsettled = round(self._lag() / self.period), self._unsettled, None
+        if self._hole is not None:
+            assert self._line is not None
+            hole, self._hole = self._hole, None
+            more = round(hole.lag(self._line) / self.period)
             if more > 0:
-                self._jump(more, lost, "")
+                self._jump(more, hole.first, "")
             for block in self._blocks:
                 block.first += more  # fewer than none: they only came late
                 self._fit(block)
@@ -322,8 +310,8 @@ class StreamClock:
     def _close_block(self, pieces: list[Piece], begin: int, at: int) -> int:
         """Take a full block in, and see to what it shows; which sample of the pull is to be given next."""
         block = self._take_block()
-        if self._unsettled is not None:
-            return self._settle(pieces, begin, at)
+        if self._hole is not None:
+            return self._settle(self._hole, pieces, begin, at)
         self._fit(block)
         self._behind += len(block)
         while self._blocks and self._behind > min(self._look_back, self._total / 2):
@@ -334,55 +322,39 @@ class StreamClock:
         step = find_step(self._blocks, self._jitter.value, self._lasting())
         return begin if step is None else self._late_step(step, pieces, begin, at)
 
-    def _settle(self, pieces: list[Piece], begin: int, at: int) -> int:
+    def _settle(self, hole: OpenHole, pieces: list[Piece], begin: int, at: int) -> int:
         """Behind a hole: say how many samples it swallowed, once their stamps tell."""
         assert self._line is not None
-        assert self._unsettled is not None
-        period, n = self.period, self._next - self._unsettled
-        half = self._newer_half()
-        lag = sum(b.total for b in half) / sum(map(len, half)) - self._mean_time(half)
-        error = self._line.noise(0.0) / sum(map(len, half)) ** 0.5
-        ready = n >= self._look_back or (n >= LASTING * self._jitter.value / period and 6 * error <= period)
-        if lag < -LEAST * period:  # too many were held to be missing: let first come in what a stall held back
-            ready &= n >= min(2 * self._held, 5 * self._look_back)
-        if not ready:
+        settled = hole.settled(self._line, self._blocks, self._jitter.value, self._look_back)
+        if settled is None:
             return begin
-        behind, lost, self._unsettled = self._blocks, self._unsettled, None
-        more = round(lag / period)
+        lag, error = settled
+        behind, self._hole = self._blocks, None
+        more = round(lag / self.period)
         if more < 0:
-            return self._unmake_hole(behind, lag, pieces, begin, at)
+            return self._unmake_hole(behind, hole.held, lag, pieces, begin, at)
         if more:
-            self._jump(more, lost, f"{more} more samples were missing than it seemed")
+            self._jump(more, hole.first, f"{more} more samples were missing than it seemed")
         self._blocks, self._behind = [], 0
-        self._rephase(lag - more * period, error)
+        self._rephase(lag - more * self.period, error)
         for block in behind:
             block.first += more
             self._fit(block)
         return begin
 
-    def _newer_half(self) -> list[Block]:
-        """The newer half of the blocks since the hole: what a stall held back has come in before."""
-        return self._blocks[len(self._blocks) // 2 :]
-
-    def _mean_time(self, blocks: list[Block]) -> float:
-        """Mean time of these samples by the line."""
-        assert self._line is not None
-        middle = (blocks[0].first + blocks[-1].first + len(blocks[-1]) - 1) / 2
-        return self._line.at(middle)
-
     def _lasting(self) -> int:
         """Samples that must lie behind a step that lasts."""
         return max(2 * self._full_block, math.ceil(LASTING * self._jitter.value / self.period))
 
-    def _unmake_hole(self, behind: list[Block], lag: float, pieces: list[Piece], begin: int, at: int) -> int:
+    def _unmake_hole(self, behind: list[Block], held: int, lag: float, pieces: list[Piece], begin: int, at: int) -> int:
         """Fewer samples were missing than was held, or none: another segment, since no index goes back."""
         assert self._line is not None
-        line, missing = self._line, self._held + round(lag / self.period)
+        line, missing = self._line, held + round(lag / self.period)
         if missing < 0:  # not a hole at all
             return self._set_clock(behind, lag, pieces, begin, at)
         pending = at - begin
         # The line before the hole still holds; behind it, samples are counted from the first that is not given yet.
-        line.origin -= self._next - pending - (self._held - missing)
+        line.origin -= self._next - pending - (held - missing)
         first = pending - sum(map(len, behind))
         self._next_segment("samples came late, and fewer were missing than it seemed")
         self._next, self._line = pending, line
@@ -469,31 +441,24 @@ class StreamClock:
             raise StampError(f"sample {number + n - 1} arrived at {arrived}; expected seconds")
         if n <= 0:
             return []
-        self._count(number, n)
-        self._next += n
-        if self._line is None:
-            self._line = Line(arrived, self._nominal, self._nominal, self._next - 1, one_sided=True)
-        line = self._line
-        line.spread = max(self._jitter.value, EXACT * line.period) if self._total >= 8 else math.inf
-        line.add(np.array([self._next - 1]), np.array([arrived]), spanned=n)
-        self._jitter.add(np.array([arrived - line.at(self._next - 1)]))
-        self._total += 1
-        pieces: list[Piece] = []
-        self._emit(pieces, 0, n, latest=arrived)
-        return pieces
+        if self._counted is None:
+            if self._line is not None:
+                self._next_segment("the sender stamps no more")
+            self._counted = Counted(self._given, self._nominal)
+        return [self._counted.take(number, n, arrived)]
 
     # --- what is given ------------------------------------------------------------------------------------------------
 
-    def _emit(self, pieces: list[Piece], begin: int, stop: int, latest: float = math.inf) -> None:
+    def _emit(self, pieces: list[Piece], begin: int, stop: int) -> None:
         """Give samples of the pull, by the line as it stands."""
         n = stop - begin
         if n <= 0:
             return
         assert self._line is not None
         line, period, index = self._line, self._line.period, self._given.index
-        lag = self._likely_lag()
+        lag = 0.0 if self._hole is None else self._hole.likely_lag(line, self._jitter.value)
         first = self._offset.to_host(line.at(index) + lag)
-        last = min(self._offset.to_host(line.at(index + n - 1) + lag), latest)
-        unsure = 0.0 if self._unsettled is None else period
+        last = self._offset.to_host(line.at(index + n - 1) + lag)
+        unsure = 0.0 if self._hole is None else period
         doubt = line.uncertainty(index + n - 1) + self._offset.uncertainty + unsure
         pieces.append(self._given.piece(begin, stop, (first, last), period, doubt))
