@@ -6,6 +6,7 @@ Pure: times come in as host-clock seconds, and the queue holds what it is given.
 import math
 from bisect import bisect_left, insort
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -184,6 +185,11 @@ class Budget:
         if hopeless is not None:
             return self._decide(self._pop(hopeless), now)
         return self._decide(self._pop(-1 if self.behind(now) else 0), now)
+
+    def withdraw(self, wrong: Callable[[Task], bool]) -> list[Task]:
+        """Take those that are `wrong` out of the queue, oldest first."""
+        found = [at for at, task in enumerate(self._queue) if wrong(task)]
+        return [self._pop(at - before) for before, at in enumerate(found)]
 
     def behind(self, now: float) -> bool:
         """Whether the windows that wait, encoded oldest first, would not all make their deadlines."""

@@ -303,7 +303,7 @@ class Decoder:
         return [self._open(due) for due in self._intake.finish(interrupted=interrupted)]
 
     def resume(self, segment: int, first: int, stop: int, reason: str) -> list[Result]:
-        """Go on, before anything was pushed, where a decoder before this one left off.
+        """Go on where a decoder before this one left off, at the start or from samples that it had taken too.
 
         Parameters
         ----------
@@ -317,7 +317,7 @@ class Decoder:
         Returns
         -------
         list of Result
-            Of the sliding windows that end there. The other decoder knows which of them are out.
+            Of the windows that end there. The other decoder knows which of them are out.
         """
         return [self._settled(due) for due in self._intake.resume(segment, first, stop, reason)]
 
@@ -347,6 +347,10 @@ class Decoder:
     def skip(self, task: Task, reason: str) -> Result:
         """Give up a window that `advance` gave."""
         return self._result(task.due, task.at, Status.SKIPPED, reason)
+
+    def withdraw(self, task: Task, reason: str) -> Result:
+        """Take back a window that `advance` gave and that turned out to touch a hole."""
+        return self._result(task.due, task.at, Status.GAP, reason)
 
     def _open(self, due: Due) -> Result | Task:
         at = self._clock()

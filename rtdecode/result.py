@@ -8,6 +8,7 @@ from enum import StrEnum
 from rtdecode.encode.engine import Outputs
 from rtdecode.heads.outputs import HeadOutput
 from rtdecode.signal import Marker
+from rtdecode.stream.incidents import WindowRef
 from rtdecode.stream.quality import Quality
 from rtdecode.stream.segment import Due
 
@@ -125,6 +126,11 @@ class Task:
     def marker(self) -> Marker | None:
         """The marker it hangs on."""
         return self.due.marker
+
+    @property
+    def ref(self) -> WindowRef:
+        """Its id."""
+        return WindowRef(self.window, self.segment, self.start, self.marker)
 
     @property
     def arrived(self) -> float:

@@ -182,7 +182,7 @@ class Follower:
             if self.base:
                 chunk = dataclasses.replace(chunk, segment=chunk.segment + self.base)
                 batch = Batch(chunk, batch.markers, batch.watermark)
-            self._segment = chunk.segment
+            self._segment = max(self._segment, chunk.segment)  # what another process has had may be read again
         return Arrival(seq, batch, received, end)
 
     def _restart(self, run: int) -> Restarted:

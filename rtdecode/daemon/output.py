@@ -1,7 +1,7 @@
 """From due windows to messages: in the order that the budget wants, each once, and accounted for."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 
 import msgspec
 
@@ -11,6 +11,7 @@ from rtdecode.config import PipelineConfig
 from rtdecode.daemon.model import Model
 from rtdecode.daemon.progress import Account, ProgressFile
 from rtdecode.result import Result, Status, Task
+from rtdecode.stream.incidents import WindowRef
 from rtdecode.wire.messages import Health
 from rtdecode.wire.publisher import Publisher
 
@@ -103,6 +104,15 @@ class Output:
             self._carry_out(decision)
             if decision.action is not Action.SKIP:
                 return
+
+    def withdraw(self, wrong: Set[WindowRef], reason: str) -> Set[WindowRef]:
+        """Windows that turned out to touch a hole: those that still wait are published as `gap`, and named."""
+        if self._budget is None:
+            return set()
+        tasks = self._budget.withdraw(lambda task: task.ref in wrong)
+        for task in tasks:
+            self.publish(self._model.decoder.withdraw(task, reason), task.received)
+        return {task.ref for task in tasks}
 
     def drain(self, deadline: float = math.inf, attend: Callable[[], object] = lambda: None) -> None:
         """All that wait; at the deadline, the rest is skipped. `attend` is called in between."""

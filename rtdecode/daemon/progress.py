@@ -10,14 +10,23 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from rtdecode.result import Result, Status, Task
 from rtdecode.signal import Marker
 
+#: Marker-locked windows that are remembered as having been due.
+LOCKED = 256
+
 #: Length and CRC-32 before the payload: a record that was cut short is none.
 _HEAD = struct.Struct("<II")
+
+#: What tells a marker-locked window apart (by its marker), and a sliding one.
+Key = tuple[str, float, str, str] | tuple[str, int, int]
+
+Item = TypeVar("Item", bound=Result | Task)
 
 
 class Owed(msgspec.Struct, frozen=True, array_like=True):
@@ -44,7 +53,7 @@ class Owed(msgspec.Struct, frozen=True, array_like=True):
         )
 
     @property
-    def key(self) -> tuple[object, ...]:
+    def key(self) -> Key:
         """What tells it apart. A marker's window is known by the marker: its start may be unknown for a while."""
         if self.marker is not None:
             return (self.window, *self.marker)
@@ -63,7 +72,8 @@ class Progress(msgspec.Struct, kw_only=True):
     they made due and that are not out. `due`: all windows that they made due; `counts`: those that are out, by
     published status. `missed`: those out of budget; `variants`: those that the variant made. `base`: offset of segment
     numbers. `bundle`: the one in use, which may have been swapped. `segment`: the newest one, decoded from its index
-    `first` up to `index`; -1 before there is one. `frontier`: of each sliding window, the last one that was due.
+    `first` up to `index`; -1 before there is one. `frontier`: of each sliding window, the last one that was due;
+    `locked`: the newest marker-locked ones that were, by `Owed.key`.
     """
 
     run: int
@@ -79,6 +89,7 @@ class Progress(msgspec.Struct, kw_only=True):
     first: int = 0
     index: int = 0
     frontier: dict[str, tuple[int, int]] = {}
+    locked: list[tuple[str, float, str, str]] = []
 
 
 class ProgressFile:
@@ -135,17 +146,20 @@ class Account:
         self.progress = progress
         #: Owed by a process before this one, and not seen again yet.
         self._inherited = Counter(owed.key for owed in progress.owed)
+        #: Due before this process, wherever it begins to read.
+        self._frontier = dict(progress.frontier)
+        self._locked: set[Key] = set(progress.locked)
 
     def take(self, items: Iterable[Result | Task], seq: int) -> list[Result | Task]:
         """Entry `seq` of the log made these windows due; give those that want a message from us.
 
-        Entries that a process before this one had decoded give what it owed; later ones give all.
+        Entries that a process before this one had decoded give what it owed. Later ones give what was not due before:
+        where entries between were lost, their windows come now.
         """
         progress = self.progress
         if seq < progress.taken:
             return [item for item in items if self._inherits(item)]
-        found = list(items)
-        self.add(found)
+        found = self.resume(items)
         progress.taken = seq + 1
         return found
 
@@ -157,24 +171,40 @@ class Account:
         for one in owed:
             if one.marker is None:
                 self.progress.frontier[one.window] = (one.segment, one.start)
+            else:
+                self.progress.locked.append((one.window, *one.marker))
+        del self.progress.locked[:-LOCKED]
 
-    def resume(self, items: Iterable[Result]) -> list[Result]:
-        """Sliding windows that end where a process before this one left off; give those that want a message from us.
+    def resume(self, items: Iterable[Item]) -> list[Item]:
+        """Windows that may have been due in a process before this one; give those that want a message from us.
 
-        Due before were those up to the last one that was; of these it may owe some.
+        Of sliding windows, those up to the last one that was. Of those that were due it may owe some.
         """
         found = []
         for item in items:
-            if (item.segment, item.start) > self.progress.frontier.get(item.window, (-1, -1)):
+            if not self._was_due(item):
                 self.add([item])
                 found.append(item)
             elif self._inherits(item):
                 found.append(item)
         return found
 
+    def follow(self, run: int, base: int) -> None:
+        """*acquire* was started again: its log begins anew, and segments are numbered from `base`."""
+        progress = self.progress
+        progress.run, progress.base, progress.taken = run, base, 0
+        progress.locked = []
+        self._locked = set()
+
+    def restart(self, run: int, base: int) -> None:
+        """As `follow`, and nothing of the segments before is left to be settled."""
+        self.follow(run, base)
+        self.progress.segment, self.progress.first, self.progress.index = -1, 0, 0
+
     def swapped(self, bundle: str, results: Iterable[Result]) -> None:
         """Another bundle decodes from here on, which has given these results; windows are its own now."""
         self.progress.bundle = bundle
+        self._frontier, self._locked = {}, set()
         self.progress.frontier = {one.window: (one.segment, one.start) for one in results if one.marker is None}
 
     def moved(self, segment: int, first_index: int, stop_index: int) -> None:
@@ -203,6 +233,11 @@ class Account:
         progress.counts[status] = progress.counts.get(status, 0) + 1
         progress.missed += met is False
         progress.variants += item.variant
+
+    def _was_due(self, item: Result | Task) -> bool:
+        if item.marker is not None:
+            return Owed.of(item).key in self._locked
+        return (item.segment, item.start) <= self._frontier.get(item.window, (-1, -1))
 
     def _inherits(self, item: Result | Task) -> bool:
         key = Owed.of(item).key

@@ -29,7 +29,8 @@ class Arrivals:
         self._given: tuple[int, int, float] | None = None  # segment, next index and last stamp
 
     def resume(self, segment: int, index: int) -> None:
-        """The samples of a segment up to `index` were given elsewhere."""
+        """The samples of a segment up to `index` were given elsewhere; what is held is let go."""
+        self._held.clear()
         self._given = (segment, index, float("-inf"))
 
     def put(self, chunk: Chunk, loss: str | None) -> None:

@@ -130,14 +130,18 @@ class Intake:
         self._loss = reason
 
     def resume(self, segment: int, first: int, stop: int, reason: str) -> Iterator[Due]:
-        """Go on, before anything was given, where another intake left off: it took samples [first, stop) of a segment.
+        """Go on where another intake left off: it took samples [first, stop) of a segment.
 
-        Those are not here: windows that touch them are `skipped`. Given now are those that end in them.
+        Windows that touch those that were not given here are `skipped`. Given now are those that end in them.
         """
-        kept = math.ceil(self._capacity / self._conditioner.ratio)  # what ended long ago need not be said again
-        self._begin_segment(segment, max(first, stop - kept))
-        self._skip_to(stop, reason)
         self._arrivals.resume(segment, stop)
+        yield from self._flush()
+        newest = self._segments[-1] if self._segments else None
+        if newest is None or newest.number != segment:
+            yield from () if newest is None else newest.end("skipped", reason, cut_short=True)
+            kept = math.ceil(self._capacity / self._conditioner.ratio)  # what ended long ago need not be said again
+            self._begin_segment(segment, max(first, stop - kept))
+        self._skip_to(stop, reason)
         yield from self._cut()
 
     def finish(self, *, interrupted: bool = False) -> Iterator[Due]:
@@ -245,7 +249,7 @@ class Intake:
             self._incidents.append(
                 Incident(
                     "invalidated",
-                    f"{reason}: {len(wrong)} windows that were given hold samples from behind it",
+                    f"{reason}: windows that were given hold samples from behind it",
                     {"segment": segment.number, "index": index, "n": missing, "windows": len(wrong)},
                     tuple(wrong),
                 )
