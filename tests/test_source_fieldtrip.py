@@ -758,11 +758,13 @@ def test_answers_that_are_none_are_counted_and_the_connection_made_anew() -> Non
     rng = np.random.default_rng(0)
     stop = threading.Event()
     listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(0.1)  # closing it does not wake who accepts
 
     def serve() -> None:
         while not stop.is_set():
             with suppress(OSError):
                 peer, _ = listener.accept()
+                peer.settimeout(None)
                 with peer:
                     answered = 0
                     while peer.recv(64):

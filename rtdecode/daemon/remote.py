@@ -17,10 +17,9 @@ import numpy as np
 import zmq
 
 from rtdecode import hostclock
-from rtdecode.clock.offset import ClockOffset
 from rtdecode.daemon import bus
 from rtdecode.daemon.endpoints import log_of
-from rtdecode.daemon.remote_clock import PING_EVERY_S, measure
+from rtdecode.daemon.remote_clock import RemoteClock
 from rtdecode.daemon.rpc import Client
 from rtdecode.errors import ProcessError, RtdecodeError, SourceError, StampError, StreamNotFoundError, WireError
 from rtdecode.signal import (
@@ -37,6 +36,7 @@ from rtdecode.signal import (
     even_stamps,
 )
 from rtdecode.sources.change import ChangedError, Declared, changes
+from rtdecode.sources.refused import Refusals
 from rtdecode.sources.trigger import TriggerRule, Triggers
 from rtdecode.sources.zmq_link import Back, Broken, Frames, Link, Lost
 from rtdecode.wire.clock import clock_id
@@ -47,8 +47,6 @@ MAX_BYTES = 64 << 20
 _ASK_S = 0.5
 #: So many questions without an answer, and what was missed is given up.
 _TRIES = 6
-#: Seconds between two notices of what was refused.
-_REFUSED_EVERY_S = 1.0
 _SAMPLES, _MARKERS = 0, 1
 
 
@@ -71,11 +69,6 @@ class RemoteSource:
     clock : str
         Name of this host's clock. Where the other's has the same name, its stamps are taken as they are; elsewhere its
         clock is asked, now and every few seconds, in a thread beside.
-
-    Attributes
-    ----------
-    refused : int
-        Messages that were not taken.
     """
 
     def __init__(
@@ -90,18 +83,13 @@ class RemoteSource:
         self._address = endpoint
         self._log = log_of(endpoint)
         self._rules = tuple(triggers)
-        self._timeout_s = timeout_s
-        self._end_when_lost = end_when_lost
-        self._clock_name = clock_id() if clock is None else clock
+        self._timeout_s, self._end_when_lost = timeout_s, end_when_lost
         self._name = f"{platform.node()}:{os.getpid()}:{id(self):x}"
-        self.refused = 0
-        self._told, self._told_at = 0, -math.inf
+        self._refused = Refusals()
         self._link: Link | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
         self._info: StreamInfo | None = None
-        self._offset = ClockOffset()
-        self._shared = False
-        self._measured: deque[Offset] = deque()
+        self._clock = RemoteClock(clock_id() if clock is None else clock, _ASK_S)
         self._run = self._next = self._base = 0
         self._place = (-1, 0)  # segment and next index
         self._newest = -math.inf
@@ -115,14 +103,13 @@ class RemoteSource:
         self._over = False  # nothing more will come
         self._stop = threading.Event()
         self._reading = threading.Lock()
-        self._thread: threading.Thread | None = None
 
     # --- open ---------------------------------------------------------------------------------------------------------
 
     def open(self) -> StreamInfo:
         """Find the other *acquire*, and say what it reads."""
         self._context = zmq.Context()
-        self._client = Client(self._context, self._log, "the other acquire", max_bytes=MAX_BYTES)
+        self._client = self._ask_there(self._context)
         self._link = Link(
             self._address, bind=False, pattern="sub", topics=(bus.SAMPLES_TOPIC,), max_bytes=MAX_BYTES, max_frames=4
         )
@@ -137,9 +124,11 @@ class RemoteSource:
         except RtdecodeError as error:
             self.close()
             raise SourceError(f"{self._log}: {error}") from None
-        self._thread = threading.Thread(target=self._listen_to_clock, name="remote-clock", daemon=True)
-        self._thread.start()
+        self._clock.listen(self._ask_there(self._context))
         return info
+
+    def _ask_there(self, context: "zmq.Context[zmq.Socket[bytes]]") -> Client:
+        return Client(context, self._log, "the other acquire", max_bytes=MAX_BYTES)
 
     def _find(self) -> tuple[bus.LogState, StreamInfo]:
         deadline = hostclock.now() + self._timeout_s
@@ -148,7 +137,7 @@ class RemoteSource:
             try:
                 found = self._ask_info()
                 if found is not None:
-                    self._set_clock()
+                    self._clock.begin(self._client)
                     return found
                 why = "it has no stream yet"
             except (ProcessError, WireError) as error:
@@ -168,28 +157,10 @@ class RemoteSource:
             raise WireError("acquire describes no stream that can be: rate or channels are missing, or names repeat")
         return state, StreamInfo(info.channels, info.sfreq, f"zmq:{info.source}", info.source_id, info.declared_by_user)
 
-    def _set_clock(self) -> None:
-        first, name = measure(self._client, _ASK_S)
-        self._shared = name == self._clock_name
-        self._offset = ClockOffset(same_host=self._shared)
-        if not self._shared:
-            self._offset.measured(first.time, first.value, first.uncertainty)
-            self._measured.append(first)
-
-    def _listen_to_clock(self) -> None:
-        """The thread beside: on the same host there is nothing to ask."""
-        assert self._context is not None
-        client = Client(self._context, self._log, "the other acquire", max_bytes=MAX_BYTES)
-        try:
-            while not self._stop.wait(PING_EVERY_S):
-                if self._shared:
-                    continue
-                try:
-                    self._measured.append(measure(client, _ASK_S)[0])
-                except RtdecodeError:
-                    continue  # gone, or not to be understood: the reader finds that out, and says it
-        finally:
-            client.close()
+    @property
+    def refused(self) -> int:
+        """Messages that were not taken."""
+        return self._refused.total
 
     @property
     def info(self) -> StreamInfo:
@@ -213,8 +184,7 @@ class RemoteSource:
 
     def read(self, timeout: float) -> Batch | None:
         """The next samples and markers, as soon as one is there."""
-        info = self.info
-        assert info is not None
+        assert self.info is not None  # raises where it is not open
         with self._reading:
             deadline = hostclock.now() + timeout
             while not self._stop.is_set():
@@ -231,9 +201,7 @@ class RemoteSource:
     def _with_news(self, batch: Batch) -> Batch:
         notices, self._notices = self._notices, []
         offsets: list[Offset] = []
-        while self._measured:
-            one = self._measured.popleft()
-            self._offset.measured(one.time, one.value, one.uncertainty)
+        for one in self._clock.take():
             offsets += [one, Offset(_MARKERS, one.time, one.value, one.uncertainty)]
         return Batch(batch.chunk, batch.markers, batch.watermark, batch.raw, offsets, notices)
 
@@ -316,11 +284,11 @@ class RemoteSource:
             if not math.isfinite(mark.stamp):
                 raise WireError(f"the marker {mark.value!r} has the stamp {mark.stamp}")
             raw.append(Raw(_MARKERS, (mark.value,), np.array([mark.stamp])))
-        markers = [Marker(self._offset.to_host(one.stamp), one.value, one.stream) for one in batch.markers]
+        markers = [Marker(self._clock.to_host(one.stamp), one.value, one.stream) for one in batch.markers]
         if chunk is not None:
             markers += self._triggers.feed(chunk)
         if math.isfinite(batch.watermark):
-            complete = self._offset.to_host(batch.watermark)
+            complete = self._clock.to_host(batch.watermark)
         else:
             complete = math.inf if batch.watermark > 0 else -math.inf
         self._watermark = max(self._watermark, min(complete, self._triggers.watermark))
@@ -339,7 +307,7 @@ class RemoteSource:
 
     def _placed(self, chunk: Chunk, arrived: float) -> Chunk:
         segment = chunk.segment + self._base
-        first, last = self._offset.to_host(float(chunk.stamps[0])), self._offset.to_host(float(chunk.stamps[-1]))
+        first, last = self._clock.to_host(float(chunk.stamps[0])), self._clock.to_host(float(chunk.stamps[-1]))
         if segment == self._place[0] and first <= self._newest:
             # The offset was corrected by more than the time that passed; stamps still increase.
             first = self._newest + 0.1 / self.info.sfreq
@@ -347,7 +315,7 @@ class RemoteSource:
         self._newest = last
         self._place = (segment, chunk.stop_index)
         stamps = even_stamps(first, last, len(chunk))
-        uncertainty = chunk.uncertainty + self._offset.uncertainty
+        uncertainty = chunk.uncertainty + self._clock.uncertainty
         return Chunk(chunk.samples, stamps, chunk.first_index, segment, arrived, uncertainty, chunk.invalidates)
 
     # --- trouble ------------------------------------------------------------------------------------------------------
@@ -358,7 +326,7 @@ class RemoteSource:
             found = self._ask_info()
             if found is None or found[0].run != run:
                 return  # asked again when the next entry comes
-            self._set_clock()
+            self._clock.begin(self._client)
         except RtdecodeError:
             return
         self._run = run
@@ -403,12 +371,7 @@ class RemoteSource:
             self._ready.append(Batch(None, (), math.inf))
 
     def _refuse(self, why: str) -> None:
-        self.refused += 1
-        now = hostclock.now()
-        if now - self._told_at >= _REFUSED_EVERY_S:
-            n, self._told, self._told_at = self.refused - self._told, self.refused, now
-            text = why if n == 1 else f"{n} messages; the last: {why}"
-            self._notices.append(Notice("refused", f"refused {text}", details={"n": n, "total": self.refused}))
+        self._notices += self._refused.add(why)
 
     # --- close --------------------------------------------------------------------------------------------------------
 
@@ -421,8 +384,7 @@ class RemoteSource:
             context, self._context = self._context, None
             if context is None:
                 return
-            if self._thread is not None:
-                self._thread.join()
+            if self._clock.close():
                 with contextlib.suppress(RtdecodeError):  # who is gone need not know
                     self._client.ask(bus.Leave(name=self._name), 0.2)
             self._client.close()

@@ -163,11 +163,7 @@ class Client:
             The request was refused: the very error that the other side raised.
         """
         self._socket.send(msgspec.msgpack.encode(request))
-        if not self._socket.poll(round(timeout * 1e3), zmq.POLLIN):
-            raise ProcessError(
-                f"{self._who} does not answer at {self._endpoint} (waited {timeout:g} s); is it running?"
-            )
-        header, *frames = self._socket.recv_multipart()
+        header, *frames = self._receive(timeout)
         try:
             answer = msgspec.msgpack.decode(header, type=Answer)
         except ValueError as error:

@@ -348,11 +348,11 @@ class FieldTripSource:
     ) -> Batch:
         newest = self._given.newest
         found = [*markers, *self._stamped(-math.inf if newest is None else newest[0])]
-        complete = self._complete - self._lateness_s if self._with_events else math.inf
-        if self._pending:  # their stamps are not known yet, but that they lie behind all that were given
-            complete = min(complete, -math.inf if newest is None else newest[1])
         if chunk is not None:
             found += self._triggers.feed(chunk)
+        # Events whose stamps are not known yet lie behind the newest sample.
+        stamp = -math.inf if newest is None else newest[1]
+        complete = min(self._complete, stamp) - self._lateness_s if self._with_events else math.inf
         self._passed = max(self._passed, min(complete, self._triggers.watermark))
         return Batch(chunk, found, self._passed, raw, self._measured(), notices)
 

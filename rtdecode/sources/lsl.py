@@ -57,7 +57,7 @@ class LslSource:
     timeout_s : float
         Seconds to wait for a stream, at the start and after a loss.
     lateness_s : float
-        How late a marker may arrive after its stamp. The watermark stays that far behind.
+        How late a marker may come after the samples of its time. The watermark stays that far behind.
     end_when_lost : bool
         End at the first loss instead of looking for the stream again.
 
@@ -98,6 +98,7 @@ class LslSource:
         self._notices: list[Notice] = []
         self._failure: StampError | None = None
         self._surplus: deque[Chunk] = deque()
+        self._newest = -math.inf
         self._ended = self._closed = False
 
     def open(self) -> StreamInfo:
@@ -197,10 +198,12 @@ class LslSource:
 
     def _batch(self, chunk: Chunk | None, *raw: Raw) -> Batch:
         # Before the markers are taken, not after: a thread moves its mark only when all before it waits to be taken.
-        complete = min((link.empty_at for link in self._markers), default=math.inf) - self._lateness_s
+        empty_at = min((link.empty_at for link in self._markers), default=math.inf)
         markers, marker_raw = self._take_markers()
         if chunk is not None:
             markers += self._triggers.feed(chunk)
+            self._newest = float(chunk.stamps[-1])
+        complete = min(empty_at, self._newest) - self._lateness_s if self._markers else math.inf
         notices, self._notices = self._notices, []
         watermark = min(complete, self._triggers.watermark)
         return Batch(chunk, markers, watermark, [*raw, *marker_raw], self._take_offsets(), notices)

@@ -50,7 +50,6 @@ class SenderClock:
         self._sfreq = sfreq
         self._clock: StreamClock | None = None
         self._noted_at = -math.inf
-        self._newest = -math.inf
         self._uncertainty = 0.0
 
     def restart(self, *, shared: bool) -> None:
@@ -97,14 +96,8 @@ class SenderClock:
             step = (float(piece.stamps[-1]) - first) / (n_there - 1) if n_there > 1 else 1 / self._sfreq
             self._parts.append(_Part(index + piece.begin, n_there, first, step))
             self._own = math.nan if stamps is None else float(stamps[piece.begin])
-            self._newest = float(piece.stamps[-1])
             self._uncertainty = piece.uncertainty
         return pieces
-
-    @property
-    def newest(self) -> float:
-        """Host time of the newest sample."""
-        return self._newest
 
     def _hear(self, stamp: float, arrived: float) -> None:
         if self._shared:

@@ -12,22 +12,23 @@ from numpy.typing import NDArray
 
 from rtdecode import hostclock
 from rtdecode.errors import SourceError, StreamNotFoundError
-from rtdecode.signal import Batch, Chunk, Marker, Notice, Offset, Origin, Raw, SourceState, StreamInfo
+from rtdecode.signal import Batch, Chunk, Notice, Offset, Origin, Raw, SourceState, StreamInfo
 from rtdecode.sources import zmq_format as format_
-from rtdecode.sources.change import Change, ChangedError, Declared, changes
-from rtdecode.sources.declare import Declare, Described, RawChannel, describe
+from rtdecode.sources.change import Change, ChangedError, changes
+from rtdecode.sources.declare import Declare
+from rtdecode.sources.refused import Refusals
 from rtdecode.sources.trigger import TriggerRule, Triggers
 from rtdecode.sources.units import to_si
 from rtdecode.sources.zmq_clock import SenderClock
+from rtdecode.sources.zmq_described import declared, described, origins, stream_info
 from rtdecode.sources.zmq_format import MalformedError, Mark, Message, Samples
 from rtdecode.sources.zmq_link import Back, Broken, Frames, Link, Lost
+from rtdecode.sources.zmq_markers import Marks
 
 __all__ = ["ZmqSource"]
 
-#: Seconds between two notices of what was refused: whoever floods the socket does not flood the log.
-_REFUSED_EVERY_S = 1.0
-#: Markers that wait for their samples; senders and runs that are remembered.
-_WAITING, _REMEMBERED = 10_000, 64
+#: Senders and runs that are remembered.
+_REMEMBERED = 64
 #: Which of the `origins` samples and markers are.
 _SAMPLES, _MARKERS = 0, 1
 
@@ -57,7 +58,7 @@ class ZmqSource:
     timeout_s : float
         Seconds to wait for the first samples, and for the sender after a loss.
     lateness_s : float
-        How late a marker may arrive after its stamp. The watermark stays that far behind.
+        How late a marker may come after the samples of its time. The watermark stays that far behind.
     end_when_lost : bool
         End at the first loss.
     clock : str
@@ -65,8 +66,6 @@ class ZmqSource:
 
     Attributes
     ----------
-    refused : int
-        Messages, and connections, that were not taken.
     ignored : int
         Messages of other streams.
 
@@ -106,10 +105,8 @@ class ZmqSource:
         self._lateness_s = lateness_s
         self._end_when_lost = end_when_lost
         self._clock_name = clock
-        self.refused = self.ignored = 0
-        self._told = 0  # of `refused`
-        self._told_at = -math.inf
-        self._why = ""
+        self.ignored = 0
+        self._refused = Refusals()
         self._link: Link | None = None
         self._info: StreamInfo | None = None
         self._run: str | int | None = None
@@ -117,15 +114,13 @@ class ZmqSource:
         self._unlike: deque[tuple[Any, ...]] = deque(maxlen=_REMEMBERED)  # that were refused: told once
         self._others: set[str] = set()
         self._next = 0
-        self._waiting: list[Mark] = []
-        self._ready: list[Marker] = []
         self._chunks: deque[Chunk] = deque()
         self._raw: list[Raw] = []
         self._notices: list[Notice] = []
         self._offsets: list[Offset] = []
         self._lost_at: float | None = None
         self._changed: tuple[float, ChangedError] | None = None
-        self._watermark = -math.inf
+        self._watermark = self._newest = -math.inf
         self._first: Frames | None = None
         self._ended = self._closed = False
 
@@ -144,20 +139,15 @@ class ZmqSource:
         try:
             header, self._first = self._first_samples(self._link)
             self._stream = header.stream
-            self._described = _described(header, self._declare)
-            self._info = StreamInfo(
-                self._described.channels,
-                header.sfreq,
-                f"zmq:{header.stream}",
-                header.stream,
-                self._described.declared_by_user,
-            )
+            self._described = described(header, self._declare)
+            self._info = stream_info(header, self._described)
             self._triggers = Triggers(self._rules, self._info)
         except SourceError:
             self.close()
             raise
-        self._declared, self._header = _declared(header, self._described), header
+        self._declared, self._header = declared(header, self._described), header
         self._clock = SenderClock(header.sfreq)
+        self._marks = Marks(self._clock, self._refuse, _MARKERS)
         return self._info
 
     def _first_samples(self, link: Link) -> tuple[Samples, Frames]:
@@ -174,11 +164,16 @@ class ZmqSource:
         where = f"{'to' if self._bind else 'at'} {link.endpoint}"
         named = f" of the stream {self._stream!r}" if self._stream else ""
         seen = f"; messages of {', '.join(map(repr, sorted(self._others)))} came" if self._others else ""
-        refused = f"; {self.refused} messages were refused, the last: {self._why}" if self.refused else ""
+        refused = f"; {self.refused} messages were refused, the last: {self._refused.why}" if self.refused else ""
         raise StreamNotFoundError(
             f"no samples{named} came {where} within {self._timeout_s:g} s{seen}{refused}; start the sender, and check "
             "endpoint, bind, pattern and stream of [source]"
         )
+
+    @property
+    def refused(self) -> int:
+        """Messages, and connections, that were not taken."""
+        return self._refused.total
 
     @property
     def endpoint(self) -> str:
@@ -197,18 +192,7 @@ class ZmqSource:
     def origins(self) -> tuple[Origin, ...]:
         """The samples, and the markers."""
         self._check_open()
-        header = self._header
-        types = [one.type for one in self.info.channels]
-        samples = Origin(
-            name=header.stream,
-            type="MEG" if {"mag", "grad"} & set(types) else "EEG",
-            source_id=header.stream,
-            sfreq=header.sfreq,
-            format=format_.DTYPES[header.dtype],
-            n_channels=len(header.channels),
-            scales=tuple(float(scale) for scale in self._described.scales),
-        )
-        return samples, Origin(name=f"{header.stream}-markers", type="Markers", source_id=f"{header.stream}-markers")
+        return origins(self._header, self._described)
 
     # --- read ---------------------------------------------------------------------------------------------------------
 
@@ -238,23 +222,23 @@ class ZmqSource:
             self._give_up()
             if self._is_over():
                 return self._batch()
-            if self._chunks or self._ready or self._notices or item is None or hostclock.now() >= deadline:
+            if self._chunks or self._marks or self._notices or item is None or hostclock.now() >= deadline:
                 return self._batch()
 
     def _batch(self) -> Batch:
         assert self._link is not None
         chunk = self._chunks.popleft() if self._chunks else None
-        complete = math.inf if self._ended and not self._chunks else self._link.empty_at - self._lateness_s
-        markers, self._ready = self._ready, []
-        raw, self._raw = self._raw, []
+        markers, raw_markers = self._marks.take()
+        raw, self._raw = [*self._raw, *raw_markers], []
         notices, self._notices = self._notices, []
         offsets, self._offsets = self._offsets, []
         if chunk is not None:
             markers += self._triggers.feed(chunk)
-        if complete < math.inf:
-            complete = min(complete, self._triggers.watermark)
-            if self._waiting:  # they fall behind the newest sample
-                complete = min(complete, self._clock.newest)
+            self._newest = float(chunk.stamps[-1])
+        if self._ended and not self._chunks:
+            complete = math.inf
+        else:  # markers that wait for their samples fall behind the newest one
+            complete = min(min(self._link.empty_at, self._newest) - self._lateness_s, self._triggers.watermark)
         self._watermark = max(self._watermark, complete)
         return Batch(chunk, markers, self._watermark, raw, offsets, notices)
 
@@ -273,7 +257,7 @@ class ZmqSource:
         elif header.run != self._run:
             self._refuse(f"a {header.__struct_config__.tag} of run {header.run!r}, of which no samples came")
         elif isinstance(header, Mark):
-            self._mark(header)
+            self._marks.add(header)
         else:
             self._ended = True
 
@@ -309,7 +293,7 @@ class ZmqSource:
         self._raw.append(Raw(_SAMPLES, values, own))
         if (note := self._clock.note(arrived)) is not None:
             self._offsets += [note, Offset(_MARKERS, note.time, note.value, note.uncertainty)]
-        self._place_waiting()
+        self._marks.place()
         samples = to_si(values, self._described.scales)
         self._chunks += [
             Chunk(
@@ -328,9 +312,7 @@ class ZmqSource:
         if self._run is not None:
             if header.run != self._run:
                 self._past.append(self._run)
-            for mark in self._waiting:
-                self._refuse(f"the marker {mark.value!r}, whose sample {mark.index} never came")
-            self._waiting.clear()
+            self._marks.forsake()
         self._clock.restart(shared=self._shares_clock(header))
         self._run = header.run
 
@@ -340,7 +322,7 @@ class ZmqSource:
     def _same(self, header: Samples) -> bool:
         """Whether another header means the same stream; what is different is told, and the message refused."""
         try:
-            found = changes(self._declared, _declared(header, _described(header, self._declare)))
+            found = changes(self._declared, declared(header, described(header, self._declare)))
         except SourceError as error:
             found = [Change("description", str(error), "one that can be decoded")]
         if not found:
@@ -354,49 +336,10 @@ class ZmqSource:
             self._changed = (hostclock.now() if self._changed is None else self._changed[0]), changed
         return False
 
-    # --- markers ------------------------------------------------------------------------------------------------------
-
-    def _mark(self, mark: Mark) -> None:
-        if not self._place(mark):
-            if len(self._waiting) >= _WAITING:
-                self._refuse(f"the marker {mark.value!r}: {_WAITING} wait for their samples already")
-                return
-            self._waiting.append(mark)
-
-    def _place_waiting(self) -> None:
-        if self._waiting:
-            self._waiting = [mark for mark in self._waiting if not self._place(mark)]
-
-    def _place(self, mark: Mark) -> bool:
-        """Give a marker its host time; False where that is not known yet."""
-        try:
-            if mark.index is not None:
-                stamp = self._clock.at_index(mark.index)
-            elif mark.stamp is not None and self._clock.stamps:
-                stamp = self._clock.at_stamp(mark.stamp)
-            else:
-                self._refuse(f"the marker {mark.value!r}: its samples have no stamps, by which its own could be read")
-                return True
-        except LookupError:
-            self._refuse(f"the marker {mark.value!r}: its sample {mark.index} came too long ago")
-            return True
-        if stamp is None:
-            return False
-        own = mark.stamp if mark.stamp is not None else self._clock.own_time(stamp)
-        self._ready.append(Marker(stamp, mark.value, f"{mark.stream}-markers"))
-        self._raw.append(Raw(_MARKERS, (mark.value,), np.array([own])))
-        return True
-
     # --- trouble ------------------------------------------------------------------------------------------------------
 
     def _refuse(self, why: str, *, tell: bool = True) -> None:
-        self.refused += 1
-        self._why = why
-        now = hostclock.now()
-        if tell and now - self._told_at >= _REFUSED_EVERY_S:
-            n, self._told, self._told_at = self.refused - self._told, self.refused, now
-            text = why if n == 1 else f"{n} messages; the last: {why}"
-            self._notices.append(Notice("refused", f"refused {text}", details={"n": n, "total": self.refused}))
+        self._notices += self._refused.add(why, tell=tell)
 
     def _ignore(self, stream: str) -> None:
         self.ignored += 1
@@ -453,17 +396,3 @@ class ZmqSource:
         self, kind: builtins.type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _described(header: Samples, declare: Declare) -> Described:
-    n = len(header.channels)
-    units = header.units or (header.unit,) * n
-    types = header.types or (header.type,) * n
-    raw = [RawChannel(*one) for one in zip(header.channels, types, units, strict=True)]
-    return describe(raw, declare, f"ZMQ stream {header.stream!r}", "eeg")
-
-
-def _declared(header: Samples, described: Described) -> Declared:
-    units = header.units or (header.unit,) * len(header.channels)
-    scales = [float(scale) for scale in described.scales]
-    return Declared(header.sfreq, described.channels, units, scales, header.dtype)
