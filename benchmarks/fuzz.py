@@ -1,8 +1,10 @@
-"""Malformed frames on what listens: ``python benchmarks/fuzz.py --frames 100000 --target zmq|zmq-rtdecode|control``.
+"""Malformed frames on what listens: ``python benchmarks/fuzz.py --frames 100000 --target all``.
 
-Each target is the real thing behind its real socket. Frames are garbage, good messages that one thing was done to,
-and messages of the wrong shape; never a good one. Now and then a good message is sent, which must get through: that is
-what "no hang" means. Prints a JSON object: sent, refused, good ones sent and taken, crashed, hung, seconds.
+Each target is the real thing behind its real socket: the ``zmq`` source in both formats, the control socket, both sides
+of the FieldTrip buffer, and a session of real processes that streams meanwhile. Frames are garbage, good messages that
+one thing was done to, and messages of the wrong shape; never a good one. Now and then a good message is sent, which
+must get through: that is what "no hang" means. Prints a line of JSON for each target: sent, refused, good ones sent and
+taken, crashed, hung, seconds. The exit code is 1 where a frame was not refused, or anything crashed or hung.
 """
 
 import argparse
@@ -11,10 +13,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import fuzz_fieldtrip
+import fuzz_session
 import msgspec
 import numpy as np
 import zmq
@@ -24,7 +28,6 @@ from rtdecode.daemon import bus, control
 from rtdecode.daemon.endpoints import log_of
 from rtdecode.daemon.remote import RemoteSource
 from rtdecode.daemon.rpc import Server
-from rtdecode.errors import RtdecodeError
 from rtdecode.signal import Batch, Channel, Chunk, StreamInfo
 from rtdecode.sources.base import Source
 from rtdecode.sources.declare import Declare
@@ -50,6 +53,9 @@ class Tally:
     good_taken: int = 0
     crashed: str = ""
     hung: bool = False
+    windows: int | None = None
+    """Of the session: published while it was fuzzed; and of those that were due, not decoded."""
+    windows_lost: int | None = None
     seconds: float = 0.0
 
 
@@ -246,29 +252,65 @@ def fuzz_control(n: int, rng: Generator, tally: Tally) -> None:
         server.close()
 
 
+# --- a session, and the FieldTrip buffer ------------------------------------------------------------------------------
+
+
+def fuzz_session_sockets(n: int, rng: Generator, tally: Tally) -> None:
+    told = fuzz_session.fuzz(n, rng, bad_request)
+    for one in fields(told):
+        setattr(tally, one.name, getattr(told, one.name))
+
+
+def fuzz_fieldtrip_server(n: int, rng: Generator, tally: Tally) -> None:
+    told = fuzz_fieldtrip.fuzz_server(n, rng)
+    tally.sent, tally.refused, tally.good_sent, tally.good_taken = told
+
+
+def fuzz_fieldtrip_source(n: int, rng: Generator, tally: Tally) -> None:
+    told = fuzz_fieldtrip.fuzz_source(n, rng)
+    tally.sent, tally.refused, tally.good_sent, tally.good_taken = told
+
+
 TARGETS: dict[str, Callable[[int, Generator, Tally], None]] = {
     "zmq": fuzz_zmq,
     "zmq-rtdecode": fuzz_zmq_rtdecode,
     "control": fuzz_control,
+    "session": fuzz_session_sockets,
+    "fieldtrip-server": fuzz_fieldtrip_server,
+    "fieldtrip-source": fuzz_fieldtrip_source,
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--frames", type=int, default=100_000)
-    parser.add_argument("--target", choices=sorted(TARGETS), required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    tally = Tally(arguments.target)
+def fuzz(target: str, frames: int, seed: int) -> Tally:
+    """One target."""
+    tally = Tally(target)
     began = time.perf_counter()
     try:
-        TARGETS[arguments.target](arguments.frames, np.random.default_rng(arguments.seed), tally)
-    except RtdecodeError as error:
-        tally.crashed = str(error)
+        TARGETS[target](frames, np.random.default_rng(seed), tally)
+    except Exception as error:  # whatever it is, the other targets are tried too
+        tally.crashed = f"{type(error).__name__}: {error}"
     tally.seconds = round(time.perf_counter() - began, 1)
-    print(json.dumps(asdict(tally)))
-    whole = tally.refused == tally.sent == arguments.frames and tally.good_taken == tally.good_sent
-    raise SystemExit(0 if whole and not tally.crashed and not tally.hung else 1)
+    return tally
+
+
+def whole(tally: Tally, frames: int) -> bool:
+    """Every frame was sent and refused, every good one taken, and nothing else happened."""
+    counted = tally.refused == tally.sent == frames and tally.good_taken == tally.good_sent > 0
+    return counted and not tally.crashed and not tally.hung and not tally.windows_lost
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=100_000, help="for each target")
+    parser.add_argument("--target", choices=[*TARGETS, "all"], required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    failed = False
+    for target in TARGETS if arguments.target == "all" else [arguments.target]:
+        tally = fuzz(target, arguments.frames, arguments.seed)
+        print(json.dumps(asdict(tally)), flush=True)
+        failed |= not whole(tally, arguments.frames)
+    raise SystemExit(1 if failed else 0)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,5 @@
-"""Malformed frames on both sides of the FieldTrip buffer: each is refused and counted, and nothing crashes or hangs.
+"""Malformed frames on both sides of the FieldTrip buffer; see `fuzz`."""
 
-``python benchmarks/fuzz_fieldtrip.py [--frames 100000] [--seed 0]``
-"""
-
-import argparse
 import itertools
 import socket
 import struct
@@ -62,10 +58,9 @@ def bad_answer(rng: np.random.Generator) -> bytes:
             return wire.message(Command.WAIT_OK, rng.bytes(int(rng.integers(0, 8))))
 
 
-def fuzz_server(frames: int, seed: int) -> tuple[int, int]:
-    """Send malformed requests to a server; how many it refused, and how many good ones it answered in between."""
-    rng = np.random.default_rng(seed)
-    good = 0
+def fuzz_server(frames: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Send malformed requests to a server: how many were sent and refused, and good ones asked and answered."""
+    asked = good = 0
     with FieldTripServer() as server:
         peer = Client("127.0.0.1", server.port)
         peer.connect()
@@ -81,8 +76,10 @@ def fuzz_server(frames: int, seed: int) -> tuple[int, int]:
                 if answer[2:4][:: 1 if answer[0] == 1 else -1][0] & 0xFF != 5:
                     raise AssertionError(f"frame {k} was not refused: {one.hex(' ')}")
                 if k % 1000 == 0:
+                    asked += 1
                     good += peer.header() is not None
-        # Prefixes that are none end the connection.
+        refused = server.refused.total()
+        # Beside: prefixes that are none end the connection.
         for _ in range(min(frames, 1000)):
             with socket.create_connection(("127.0.0.1", server.port)) as raw, suppress(ConnectionError):
                 raw.sendall(struct.pack("<H", int(rng.integers(2, 256))) + rng.bytes(6))
@@ -91,25 +88,41 @@ def fuzz_server(frames: int, seed: int) -> tuple[int, int]:
         if peer.header() is None:
             raise AssertionError("the server lost its header")
         peer.close()
-        return server.refused.total(), good
+        return frames, refused, asked, good
 
 
-def fuzz_source(frames: int, seed: int) -> int:
-    """Answer a source with what is no answer; how many it refused."""
-    rng = np.random.default_rng(seed)
+def fuzz_source(frames: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Answer a source with what is no answer: how many were sent and refused, and good ones given and taken.
+
+    Good are the headers that it asks for on each connection; without one it would ask for nothing more.
+    """
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+    listener.settimeout(0.1)  # closing it does not wake who accepts
     done = threading.Event()
+    headers = taken = sent = 0
 
     def serve() -> None:
+        nonlocal headers, taken, sent
         while not done.is_set():
             with suppress(OSError):
                 peer, _ = listener.accept()
+                peer.settimeout(None)
+                peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 with peer:
-                    first = True
+                    asked = 0
                     while peer.recv(64):
-                        peer.sendall(wire.message(Command.GET_OK, HEADER.encode()) if first else bad_answer(rng))
-                        first = False
+                        asked += 1
+                        taken += asked == 2  # it knows the header, and asks for samples
+                        if asked == 1:
+                            headers += 1
+                            peer.sendall(wire.message(Command.GET_OK, HEADER.encode()))
+                        elif sent < frames:
+                            sent += 1
+                            peer.sendall(bad_answer(rng))
+                        else:
+                            peer.sendall(wire.message(Command.WAIT_OK, struct.pack("<II", 0, 0)))
+                            time.sleep(0.01)
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
@@ -119,25 +132,11 @@ def fuzz_source(frames: int, seed: int) -> int:
                 batch = source.read(5.0)
                 if batch is None or batch.chunk is not None:
                     raise AssertionError("the source ended, or took noise for samples")
-            return source.refused
+            deadline = time.monotonic() + 10.0
+            while taken < headers and time.monotonic() < deadline:
+                source.read(0.1)
+            return sent, source.refused, headers, taken
     finally:
         done.set()
+        thread.join(1.0)
         listener.close()
-
-
-def main() -> None:
-    """Run both."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--frames", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    began = time.monotonic()
-    refused, good = fuzz_server(options.frames, options.seed)
-    print(f"server: {refused} malformed requests refused, {good} good ones answered, {time.monotonic() - began:.0f} s")
-    began = time.monotonic()
-    refused = fuzz_source(options.frames, options.seed)
-    print(f"source: {refused} malformed answers refused, {time.monotonic() - began:.0f} s")
-
-
-if __name__ == "__main__":
-    main()
