@@ -66,6 +66,7 @@ class Counted:
         self._longest = 0
         self._level = 0.0  # of the early arrivals, above the line
         self._middle = self._width = 0.0  # of the delays
+        self._found = False  # a hole
         self._late: list[_Pull] = []  # pulls that may lie behind a hole
 
     @property
@@ -88,7 +89,7 @@ class Counted:
         self._follow(number, n)
         last = self._given.index + n - 1
         if self._line is not None and self._impossible(last, n, arrived):
-            self._given.next_segment("samples came long before their time, so that they had been counted wrong")
+            self._given.next_segment("samples came late, and fewer were missing than it seemed")
             self._fresh()
             last = n - 1
         if self._line is None:
@@ -121,11 +122,11 @@ class Counted:
             self._late.clear()
 
     def _impossible(self, last: int, n: int, arrived: float) -> bool:
-        """Whether a pull came before its time by more than stamps can make up for; by less, the phase is moved."""
+        """Whether a pull came so early that no samples can have been missing; else the phase is moved to it."""
         early = self._time(last) - arrived
         if early <= self._uncertainty(last):
             return False
-        if early > n * self.period:
+        if self._found and early > n * self.period:
             return True
         self._level -= early
         return False
@@ -150,6 +151,7 @@ class Counted:
         size = sorted(delays)[len(delays) // 2] - self._middle
         missing = round(size / self.period)
         low = late[0].last - late[0].n + 1
+        self._found = True
         self._given.jump(missing, low, f"arrivals lag behind the count by {size:.3f} s: samples are missing")
         rest = size - missing * self.period
         if abs(rest) > self.spread:

@@ -72,9 +72,10 @@ class Given:
     def piece(self, begin: int, stop: int, ends: tuple[float, float], period: float, uncertainty: float) -> Piece:
         """Give these samples of a pull: from and to these host times, or later where they would not increase."""
         n = stop - begin
-        first, last = ends
-        first = max(min(first, last - (n - 1) * CLOSEST * period), self._newest + CLOSEST * period)
-        last = max(last, first + (n - 1) * CLOSEST * period)
+        wanted, end = ends
+        first = max(min(wanted, end - (n - 1) * CLOSEST * period), self._newest + CLOSEST * period)
+        last = max(end, first + (n - 1) * CLOSEST * period)
+        uncertainty += max(abs(first - wanted), last - end)  # nothing where they increase of themselves
         piece = Piece(
             begin,
             stop,
