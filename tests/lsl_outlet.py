@@ -7,51 +7,33 @@ itself, in real time, stamped by when each sample was due, and after a pause all
 
 import json
 import os
-import signal
-import subprocess
 import sys
 import threading
 import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
+from child import Child
 
 
-class Outlet:
+class Outlet(Child):
     """A sender process, under the hand of a test."""
 
     def __init__(self, config: Path, **spec: Any) -> None:
         self.spec = {"name": f"s-{uuid.uuid4().hex[:8]}", "type": "EEG", "sfreq": 100.0, "format": "float32", **spec}
         self.spec.setdefault("source_id", self.spec["name"])
         self._config = config
-        self.process = self._start()
+        self._serve()
 
     @property
     def name(self) -> str:
         return str(self.spec["name"])
 
-    def _start(self) -> "subprocess.Popen[str]":
-        process = subprocess.Popen(
-            [sys.executable, __file__, json.dumps(self.spec)],
-            env={**os.environ, "LSLAPICFG": str(self._config)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == "up\n"
-        return process
-
-    def tell(self, **command: Any) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(command) + "\n")
-        self.process.stdin.flush()
-        assert self.process.stdout.readline() == "done\n"
+    def _serve(self) -> None:
+        assert self.start(__file__, json.dumps(self.spec), env={**os.environ, "LSLAPICFG": str(self._config)}) == "up"
 
     def push(self, values: np.ndarray[Any, Any], stamps: np.ndarray[Any, Any] | Sequence[float]) -> None:
         self.tell(values=values.tolist(), stamps=list(stamps))
@@ -59,41 +41,9 @@ class Outlet:
     def mark(self, *markers: tuple[Any, float]) -> None:
         self.tell(markers=markers)
 
-    def kill(self) -> None:
-        self.process.kill()
-        self._reap()
-
     def restart(self, **changes: Any) -> None:
         self.spec |= changes
-        self.process = self._start()
-
-    def pause(self) -> None:
-        self.process.send_signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
-
-    def quit(self) -> None:
-        if self.process.poll() is None:
-            self.resume()
-            assert self.process.stdin is not None
-            self.process.stdin.close()
-        self._reap()
-
-    def _reap(self) -> None:
-        self.process.wait(timeout=20)
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
-            if not pipe.closed:
-                pipe.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.quit()
+        self._serve()
 
 
 def send_by_itself(outlet: Any, spec: dict[str, Any], n_channels: int) -> None:

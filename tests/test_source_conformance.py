@@ -157,7 +157,7 @@ def lsl(folder: Path, config: Path) -> Iterator[Case]:
                 assert batch is not None
                 case.batches.append(batch)
             case.batches.append(source.read(0.05) or pytest.fail("the stream has not ended"))
-            outlet.quit()
+            outlet.close()
 
         case.play = play
         yield case

@@ -34,7 +34,7 @@ def outlets(lsl_here: Path) -> Iterator[Callable[..., lsl_outlet.Outlet]]:
 
     yield start
     for outlet in started:
-        outlet.quit()
+        outlet.close()
 
 
 def read_until(source: LslSource, enough: Callable[[list[Batch]], bool], limit: float = 20.0) -> list[Batch]:
@@ -344,7 +344,7 @@ def test_a_sender_that_stays_away_ends_the_source(outlets: Callable[..., lsl_out
         source._data.timeout_s = 1.0  # the start may need longer on a busy machine
         outlet.push(ramp(5), 100 + np.arange(5) / 100)
         read_until(source, samples(5))
-        outlet.quit()
+        outlet.close()
         batches = []
         while (batch := source.read(5.0)) is not None:
             batches.append(batch)

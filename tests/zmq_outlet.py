@@ -1,18 +1,17 @@
 """A sender of the minimal ZeroMQ format in a process of its own, that does as it is told (see `lsl_outlet`).
 
-It knows nothing of rtdecode: JSON, numpy and pyzmq, as a hardware script has them.
+What it runs knows nothing of rtdecode: JSON, numpy and pyzmq, as a hardware script has them.
 """
 
 import json
-import subprocess
 import sys
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
+from child import Child
 
 
-class ZmqOutlet:
+class ZmqOutlet(Child):
     """A sender process, under the hand of a test. Binds a PUB socket; a restart takes the same port."""
 
     def __init__(self, **spec: Any) -> None:
@@ -25,25 +24,14 @@ class ZmqOutlet:
             "port": 0,
             **spec,
         }
-        self._start()
+        self._serve()
 
-    def _start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, json.dumps(self.spec)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout is not None
-        self.spec["port"] = int(self.process.stdout.readline())
+    def _serve(self) -> None:
+        self.spec["port"] = int(self.start(__file__, json.dumps(self.spec)))
 
     @property
     def endpoint(self) -> str:
         return f"tcp://127.0.0.1:{self.spec['port']}"
-
-    def tell(self, **command: Any) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(command) + "\n")
-        self.process.stdin.flush()
-        assert self.process.stdout.readline() == "done\n"
 
     def joined(self) -> None:
         """Wait until somebody has subscribed."""
@@ -55,34 +43,9 @@ class ZmqOutlet:
     def send(self, **header: Any) -> None:
         self.tell(header=header)
 
-    def kill(self) -> None:
-        self.process.kill()
-        self._reap()
-
     def restart(self, **changes: Any) -> None:
         self.spec |= changes
-        self._start()
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            assert self.process.stdin is not None
-            self.process.stdin.close()
-        self._reap()
-
-    def _reap(self) -> None:
-        self.process.wait(timeout=20)
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
-            if not pipe.closed:
-                pipe.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        self._serve()
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ def sender(lsl_config: Path) -> Iterator[Callable[..., lsl_outlet.Outlet]]:
 
     yield start
     for one in started:
-        one.quit()
+        one.close()
 
 
 def recorded(session: Session) -> list[Path]:

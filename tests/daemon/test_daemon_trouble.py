@@ -86,7 +86,7 @@ def sender(lsl_config: Path) -> Iterator[Callable[..., lsl_outlet.Outlet]]:
 
     yield start
     for one in started:
-        one.quit()
+        one.close()
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ def test_a_sender_that_ends(
     acquire = heard(session, config)
     acquire.connected()
     n = len(acquire.states())
-    amp.quit()
+    amp.close()
     (ended,) = acquire.after(n, "ended")
     assert ended.details["previous"] == "streaming"
     assert run.end() == 0, run.text
