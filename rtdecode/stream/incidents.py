@@ -1,5 +1,6 @@
 """What happens to a stream, as a decoder tells it: holes and their cost, windows that turn out to be wrong."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -96,7 +97,8 @@ class Gap:
 
     def over(self) -> Incident:
         """As it is told when decoding goes on, or when the stream has ended without."""
-        text = f"a gap of {self.seconds:.3f} s is over" if self.first else "the stream ended before a gap was over"
+        length = f" of {self.seconds:.3f} s" if math.isfinite(self.seconds) else ""
+        text = f"a gap{length} is over" if self.first else "the stream ended before a gap was over"
         details = {**self._details(), **_by_name(self.lost)}
         if self.first is not None:
             details |= {"first_window": self.first.window, "first_start": self.first.start}
@@ -107,10 +109,15 @@ class Gap:
             "segment": self.segment,
             "index": self.index,
             "n": self.missing,
-            "seconds": self.seconds,
-            "before": self.before,
+            "seconds": _known(self.seconds),
+            "before": _known(self.before),
             "after": self.after,
         }
+
+
+def _known(seconds: float) -> float | None:
+    """None where what came before is not known here: another process had it."""
+    return seconds if math.isfinite(seconds) else None
 
 
 def _cost(lost: Mapping[str, int]) -> str:
