@@ -29,6 +29,7 @@ class Marks:
         self._clock = clock
         self._refuse = refuse
         self._stream = stream
+        self._early: list[Mark] = []  # of a run of which no samples have come yet
         self._waiting: list[Mark] = []
         self._ready: list[tuple[Marker, Raw]] = []
 
@@ -45,8 +46,21 @@ class Marks:
         else:
             self._waiting.append(mark)
 
-    def place(self) -> None:
-        """Samples have come: some may have waited for them."""
+    def add_early(self, mark: Mark) -> None:
+        """One whose run has not begun: a sender may mark its first sample before it sends it."""
+        if len(self._early) >= _WAITING:
+            self._refuse(f"the marker {mark.value!r}: {_WAITING} wait for their samples already")
+        else:
+            self._early.append(mark)
+
+    def place(self, run: str | int) -> None:
+        """Samples of this run have come: some may have waited for them."""
+        early, self._early = self._early, []
+        for mark in early:
+            if mark.run == run:
+                self.add(mark)
+            else:
+                self._refuse(f"the marker {mark.value!r} of run {mark.run!r}, of which no samples came")
         if self._waiting:
             self._waiting = [mark for mark in self._waiting if not self._place(mark)]
 

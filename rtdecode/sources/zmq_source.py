@@ -121,7 +121,7 @@ class ZmqSource:
         self._lost_at: float | None = None
         self._changed: tuple[float, ChangedError] | None = None
         self._watermark = self._newest = -math.inf
-        self._first: Frames | None = None
+        self._first: deque[Frames] = deque(maxlen=_REMEMBERED)  # that came at `open`
         self._ended = self._closed = False
 
     # --- open ---------------------------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ class ZmqSource:
             max_frames=format_.MAX_FRAMES,
         )
         try:
-            header, self._first = self._first_samples(self._link)
+            header = self._first_samples(self._link)
             self._stream = header.stream
             self._described = described(header, self._declare)
             self._info = stream_info(header, self._described)
@@ -150,17 +150,18 @@ class ZmqSource:
         self._marks = Marks(self._clock, self._refuse, _MARKERS)
         return self._info
 
-    def _first_samples(self, link: Link) -> tuple[Samples, Frames]:
-        """The first message that holds samples of the stream; markers before them fall on nothing."""
+    def _first_samples(self, link: Link) -> Samples:
+        """Wait for the first message that holds samples of the stream; it is read again, with markers before it."""
         deadline = hostclock.now() + self._timeout_s
         while (left := deadline - hostclock.now()) > 0 and not self._closed:
             item = link.next(left)
             if isinstance(item, Broken):
                 self._refuse("a connection that did not speak ZeroMQ's protocol")
             message = self._read(item) if isinstance(item, Frames) else None
-            if message is not None and isinstance(message.header, Samples):
-                assert isinstance(item, Frames)
-                return message.header, item
+            if isinstance(item, Frames) and message is not None:
+                self._first.append(item)
+                if isinstance(message.header, Samples):
+                    return message.header
         where = f"{'to' if self._bind else 'at'} {link.endpoint}"
         named = f" of the stream {self._stream!r}" if self._stream else ""
         seen = f"; messages of {', '.join(map(repr, sorted(self._others)))} came" if self._others else ""
@@ -206,8 +207,7 @@ class ZmqSource:
             return self._batch()
         deadline = hostclock.now() + timeout
         while True:
-            item = self._first or self._link.next(max(0.0, deadline - hostclock.now()))
-            self._first = None
+            item = self._first.popleft() if self._first else self._link.next(max(0.0, deadline - hostclock.now()))
             if self._is_closed():
                 return None
             match item:
@@ -254,10 +254,10 @@ class ZmqSource:
         if isinstance(header, Samples):
             assert message.values is not None
             self._samples(header, message.values, item.arrived)
-        elif header.run != self._run:
-            self._refuse(f"a {header.__struct_config__.tag} of run {header.run!r}, of which no samples came")
         elif isinstance(header, Mark):
-            self._marks.add(header)
+            (self._marks.add if header.run == self._run else self._marks.add_early)(header)
+        elif header.run != self._run:
+            self._refuse(f"an end of run {header.run!r}, of which no samples came")
         else:
             self._ended = True
 
@@ -293,7 +293,7 @@ class ZmqSource:
         self._raw.append(Raw(_SAMPLES, values, own))
         if (note := self._clock.note(arrived)) is not None:
             self._offsets += [note, Offset(_MARKERS, note.time, note.value, note.uncertainty)]
-        self._marks.place()
+        self._marks.place(header.run)
         samples = to_si(values, self._described.scales)
         self._chunks += [
             Chunk(
