@@ -1,4 +1,4 @@
-"""The ``zmq`` source and its peers: one that hangs, several of them, one whose stamps lie behind, one that marks ahead."""
+"""The ``zmq`` source and its peers: one that hangs, several, one whose stamps lie behind, one that marks ahead."""
 
 import contextlib
 import json
