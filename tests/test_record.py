@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -378,6 +379,33 @@ def test_a_read_only_disk_is_told_and_used_once_it_is_writable(small_disk: Path)
         one.put(batch)
     one.close()
     assert_same(read_all(next(small_disk.iterdir())), given)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes and moves no file that is open")
+@pytest.mark.parametrize("how", ["deleted", "moved", "replaced", "folder deleted"])
+def test_a_file_that_is_taken_away_is_told_and_recording_goes_on_in_the_next(tmp_path: Path, how: str) -> None:
+    folder, given = tmp_path / "rec", batches(20)
+    one, heard = recorder(folder), Heard()
+    one.put(given[0])
+    path = Path(str(wait_for(lambda: heard.of(one, "recording")).details["file"]))
+    wait_for(lambda: one.status()["samples"] == 5)
+    if how == "deleted":
+        path.unlink()
+    elif how == "folder deleted":
+        shutil.rmtree(folder)
+    else:
+        path.rename(tmp_path / "elsewhere.xdf")
+        if how == "replaced":
+            path.write_bytes(b"another's")
+    for batch in given[1:]:
+        one.put(batch)
+    assert "no longer there" in wait_for(lambda: heard.of(one, "recording failed")).text
+    wait_for(lambda: heard.of(one, "recording resumed"))
+    one.close()
+    second = Path(str(one.status()["file"] or max(folder.glob("*split-02*"))))
+    assert_same(read_all(second), given[1:])
+    if how == "replaced":
+        assert path.read_bytes() == b"another's"
 
 
 def test_what_the_queue_cannot_hold_is_counted_and_told(tmp_path: Path) -> None:

@@ -82,7 +82,15 @@ def test_bids(session: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(np.concatenate([data[:50], data[120:]]), samples, rtol=1e-5, atol=1e-9)
 
 
-PLANTED = ("Erika Musterfrau", "lab-pc-17", "2026-11-21", "boot-8c1f", "experimenter-x", "/home/erika")
+PLANTED = (
+    "Erika Musterfrau",
+    "lab-pc-17",
+    "2026-11-21",
+    "boot-8c1f",
+    "experimenter-x",
+    "/home/erika",
+    "sub-Musterfrau",
+)
 
 
 def planted(path: Path) -> list[Batch]:
@@ -113,7 +121,9 @@ def planted(path: Path) -> list[Batch]:
     file = SessionFile(info, origins, about, 1.0)
     event = {"type": "description", "origin": "p", "clock_id": "lsl:lab-pc-17:boot-8c1f", "utc_anchor": [1.0, 2.0]}
     parts = [file.begin(), *(file.batch(b, 1.0 + k) for k, b in enumerate(given))]
-    parts += [file.event(json.dumps(event), 5.0), file.end({"note": "2026-11-21"})]
+    told = {"type": "event", "event": "recording", "text": "recording to /home/erika/sub-Musterfrau_eeg.xdf"}
+    told |= {"details": {"file": "/home/erika/sub-Musterfrau_eeg.xdf", "hours": 7.5, "state": "streaming"}}
+    parts += [file.event(json.dumps(event), 5.0), file.event(json.dumps(told), 6.0), file.end({"note": "2026-11-21"})]
     path.write_bytes(b"".join(parts))
     return given
 
@@ -127,6 +137,7 @@ def test_a_deidentified_copy_tells_no_name_and_no_date_and_replays_the_same(tmp_
     copy = out.read_bytes()
     for word in PLANTED:
         assert word.encode() not in copy, word
+    assert b'"hours": 7.5, "state": "streaming"' in copy  # what tells of nobody
     assert examine(out).whole
     assert_same(read_all(out), given)
     one, other = (

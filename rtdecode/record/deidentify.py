@@ -42,7 +42,9 @@ _KEPT = ("name", "type", "channel_count", "nominal_srate", "channel_format")
 _KEPT_OF_A_CHANNEL = ("label", "type", "unit", "impedance", "scaling_factor", "range", "hardware", "filtering")
 _KEPT_OF_A_SESSION = ("version", "stream_info", "columns", "raw_scales")
 #: What lines of JSON tell of the machine and the day.
-_TELLING = frozenset({"utc_anchor", "clock_id", "source_id", "config"})
+_TELLING = frozenset({"utc_anchor", "clock_id", "source", "source_id", "config"})
+#: Texts in the details of events that are words of our own; other texts there may be paths, file names, hosts.
+_OWN_WORDS = frozenset({"state", "previous", "process", "how"})
 #: Stamps from here on (1973) are times of day in seconds since 1970, not seconds since a machine was started.
 _EPOCH_LIKE = 1e8
 _DAY = 86_400
@@ -153,8 +155,16 @@ class Deidentifier:
 
 def _without(value: Any) -> Any:
     if isinstance(value, dict):
+        if value.get("type") == "event":
+            value = {**value, "text": "", "details": _numbers(value.get("details"))}
         return {key: _blank(key, one) if key in _TELLING else _without(one) for key, one in value.items()}
     return [_without(one) for one in value] if isinstance(value, list) else value
+
+
+def _numbers(details: Any) -> dict[str, Any]:
+    """Of an event's details what is no text, and words of our own."""
+    given = details.items() if isinstance(details, dict) else ()
+    return {key: one for key, one in given if not isinstance(one, str) or key in _OWN_WORDS}
 
 
 def _blank(key: str, value: Any) -> Any:

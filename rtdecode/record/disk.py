@@ -2,6 +2,7 @@
 
 import bisect
 import contextlib
+import errno
 import itertools
 import os
 import shutil
@@ -47,6 +48,7 @@ class GrowingFile:
             return 0, self._failed
         data, done = memoryview(b"".join(parts)), 0
         try:
+            self._must_be_there()
             while done < len(data):
                 done += os.write(self._descriptor, data[done:])
         except OSError as error:
@@ -58,6 +60,11 @@ class GrowingFile:
             return n, error
         self.size += len(data)
         return len(parts), None
+
+    def _must_be_there(self) -> None:
+        """What is written to a file that was deleted or moved is written where nobody finds it."""
+        if not self.path.exists() or not os.path.samestat(os.stat(self.path), os.fstat(self._descriptor)):
+            raise OSError(errno.ENOENT, "the file is no longer there: it was deleted, moved or replaced")
 
     def sync(self) -> None:
         """Put it on the medium; returns when it is there."""

@@ -24,6 +24,8 @@ DTYPES = {
     "float32": "<f4",
     "double64": "<f8",
 }
+#: More channels than any device has: a header that claims more is damaged, or made to cost memory.
+MAX_CHANNELS = 1_000_000
 _OF_A_STREAM = frozenset({STREAM_HEADER, SAMPLES, CLOCK_OFFSET, STREAM_FOOTER})
 
 
@@ -133,7 +135,7 @@ def read_head(content: bytes) -> StreamHead:
     n_channels = int(root.findtext("channel_count") or 0)
     if form not in DTYPES and form != "string":
         raise ValueError(f"a stream of unknown format {form!r}")
-    if n_channels < 1:
+    if not 1 <= n_channels <= MAX_CHANNELS:
         raise ValueError(f"a stream of {n_channels} channels")
     return StreamHead(
         name=(root.findtext("name") or "").strip(),
