@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import TextIO
 
 import structlog
 
@@ -34,17 +35,39 @@ _PR_SET_PDEATHSIG = 1
 
 
 class _LossyLogger(structlog.WriteLogger):
-    """Writes lines, and goes without those that cannot be written.
+    """Writes lines, and goes without those that cannot be written at once.
 
-    The log may lie on the very disk that is full, or its reader may be gone; neither may end a recording.
+    The log may lie on the very disk that is full; its reader may be gone, or read no more (Ctrl-S in a terminal, a
+    pager). None of that may end a recording or hold it up.
     """
 
+    lost = 0  # of all loggers: structlog makes one for each who asks
+
     def msg(self, message: str) -> None:
+        if not _takes_a_line(self._file):
+            _LossyLogger.lost += 1
+            return
+        if _LossyLogger.lost:
+            message = f"({_LossyLogger.lost} lines before this one were not read in time, and are lost) {message}"
+            _LossyLogger.lost = 0
         with contextlib.suppress(OSError):
             super().msg(message)
 
     log = debug = info = warn = warning = msg
     fatal = failure = err = error = critical = exception = msg
+
+
+def _takes_a_line(file: TextIO) -> bool:
+    """Whether a line can be written without waiting for somebody to read."""
+    if not hasattr(select, "poll"):  # Windows
+        return True
+    try:
+        number = file.fileno()
+    except (OSError, ValueError):  # no file of the system's, or closed
+        return True
+    poller = select.poll()
+    poller.register(number, select.POLLOUT)
+    return bool(poller.poll(0))
 
 
 def configure_logging(**names: str) -> None:

@@ -1,7 +1,9 @@
 """What a supervisor concludes from beats, and that nobody waits for it."""
 
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,40 @@ def test_a_supervisor_that_does_not_read_holds_up_no_main_loop() -> None:
         assert process.stdout.readline() == "BEAT\n"
         process.stdout.read()
         assert process.wait(20) == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes that never block are POSIX's")
+def test_a_log_that_nobody_reads_holds_nobody_up() -> None:
+    code = """
+from rtdecode.daemon.process import configure_logging
+import structlog
+configure_logging(process="acquire")
+logger = structlog.get_logger()
+for n in range(5000):
+    logger.info("a line that is long enough to fill a pipe soon")
+print("through", flush=True)
+input()
+logger.info("read again")
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        waits = threading.Timer(60.0, process.kill)  # or this test would wait with it
+        waits.start()
+        assert process.stdout.readline() == "through\n"
+        waits.cancel()
+        assert process.stderr is not None
+        lines = [process.stderr.readline()]
+        os.set_blocking(process.stderr.fileno(), False)
+        lines += process.stderr.read().splitlines()  # what the pipe held
+        os.set_blocking(process.stderr.fileno(), True)
+        _, last = process.communicate("\n", timeout=60.0)
+    finally:
+        process.kill()
+        process.wait()
+    lost = 5000 - len(lines)
+    assert 0 < lost < 5000
+    assert f"({lost} lines before this one were not read in time" in last
+    assert "read again" in last
