@@ -9,6 +9,7 @@ from clock_kit import Told, feed, increasing, lay_out
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from rtdecode.clock.heard import HeardOffset
 from rtdecode.clock.offset import ClockOffset
 from rtdecode.clock.stream_clock import StreamClock
 from rtdecode.errors import StampError
@@ -431,6 +432,51 @@ def test_one_host_is_one_clock_unless_measured_otherwise() -> None:
     other.measured(0.0, 250.0, 1e-4)
     np.testing.assert_allclose(other.to_host(stamps), stamps + 250.0)
     assert not ClockOffset().known
+
+
+# --- a clock that can only be heard -----------------------------------------------------------------------------------
+
+
+def heard(delays: np.ndarray, every: float = 0.01, ahead: float = 1234.5) -> np.ndarray:
+    """Error and uncertainty of the offset after each message, in seconds."""
+    offset = HeardOffset()
+    found = []
+    for k, delay in enumerate(delays):
+        sent = START + every * k
+        offset.heard(sent + ahead, sent + float(delay))
+        found.append((offset.to_host(sent + ahead) - sent, offset.uncertainty, offset.steps))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("backlog", [0.0, 0.05, 0.3])
+def test_a_clock_that_is_heard_goes_by_its_quickest_messages(backlog: float) -> None:
+    """At first the messages that waited; then some take longer."""
+    rng = np.random.default_rng(0)
+    delays = 1e-4 + rng.exponential(0.005, 6000) * (rng.random(6000) < 0.3)
+    delays[:50] = np.maximum(delays[:50], backlog - 0.009 * np.arange(50))
+    error, uncertainty, steps = heard(delays).T
+    assert error.min() >= 0  # nothing before it was sampled
+    assert error[50:].max() < 2e-4
+    assert (np.abs(error) <= uncertainty)[50:].all()
+    assert uncertainty[-1] < 2e-3
+    assert steps[-1] == 0
+
+
+@pytest.mark.parametrize("step", [-5.0, -0.2, 0.2, 5.0])
+def test_a_clock_that_is_heard_and_set_is_followed_within_seconds(step: float) -> None:
+    delays = 1e-4 + np.random.default_rng(1).exponential(0.003, 2000)
+    delays[1000:] += step
+    error, _, steps = heard(delays).T
+    assert steps[-1] == 1
+    assert np.abs(error[1300:] - step).max() < 2e-3
+
+
+def test_a_drift_of_a_clock_that_is_heard_is_followed() -> None:
+    k = np.arange(30_000)
+    error, uncertainty, steps = heard(5e-5 * 0.01 * k + np.random.default_rng(2).exponential(0.002, len(k))).T
+    late = error - 5e-5 * 0.01 * k
+    assert (np.abs(late) <= uncertainty + 1.5e-3)[100:].all()
+    assert steps[-1] == 0
 
 
 # --- recordings -------------------------------------------------------------------------------------------------------

@@ -220,7 +220,7 @@ def test_stamps_of_another_clock_follow_its_quickest_messages() -> None:
     ahead = 1234.5
     with ZmqOutlet(sfreq=1000.0) as outlet:
         source = ZmqSource(outlet.endpoint, timeout_s=20, declare=Declare(unit="uV"))
-        began = hostclock.now()
+        began = hostclock.now() - 0.009  # nothing is sent before it was sampled
         open_with(source, lambda: (outlet.joined(), outlet.push(TEN, index=0, stamp=began + ahead)))
         samples(source)
         for k in range(1, 100):
@@ -229,8 +229,8 @@ def test_stamps_of_another_clock_follow_its_quickest_messages() -> None:
                 pass
             outlet.push(TEN, index=10 * k, stamp=stamp + ahead)
             chunk = samples(source)
-        # Hardly before it was sampled, though the fit is a second old; and never later than it came.
-        assert chunk.stamps[0] >= stamp - 0.02
+            # Never before it was sampled: delay only adds.
+            assert chunk.stamps[0] >= stamp - 1e-3
         assert chunk.stamps[0] <= chunk.arrived
         source.close()
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from rtdecode.clock.counted import Counted
 from rtdecode.clock.given import Given, Piece
+from rtdecode.clock.heard import HeardOffset
 from rtdecode.clock.holes import APART_S, JITTERS, PERIODS
 from rtdecode.clock.jitter import Jitter
 from rtdecode.clock.line import Line
@@ -61,16 +62,16 @@ class StreamClock:
     ----------
     sfreq : float
         Nominal rate in Hz; the true one may differ by 5 %.
-    offset : ClockOffset, optional
+    offset : ClockOffset or HeardOffset, optional
         Maps the sender's clock to the host's; without it they are one.
     """
 
-    def __init__(self, sfreq: float, offset: ClockOffset | None = None) -> None:
+    def __init__(self, sfreq: float, offset: ClockOffset | HeardOffset | None = None) -> None:
         self._nominal = 1.0 / sfreq
         self._full_block = max(1, round(BLOCK_S * sfreq))
         self._look_back = max(8, round(LOOK_BACK_S * sfreq))
         self._warm_up = round(WARM_UP_S * sfreq)
-        self._offset = offset if offset is not None else ClockOffset(same_host=True)
+        self._offset: ClockOffset | HeardOffset = offset if offset is not None else ClockOffset(same_host=True)
         self._given = Given()
         self._next_sender()
 
@@ -91,7 +92,7 @@ class StreamClock:
         """Of the next sample."""
         return self._given.segment
 
-    def restart(self, offset: ClockOffset | None = None) -> None:
+    def restart(self, offset: ClockOffset | HeardOffset | None = None) -> None:
         """Begin another segment: what follows comes from another sender, or from one that began anew."""
         self._offset = offset if offset is not None else self._offset
         self._given.next_segment("the sender began anew")

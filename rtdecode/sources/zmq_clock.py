@@ -7,16 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rtdecode.clock.heard import HeardOffset
 from rtdecode.clock.offset import ClockOffset
 from rtdecode.clock.stream_clock import Piece, StreamClock
 from rtdecode.signal import Offset
 
-#: The delay between a stamp and its arrival is measured over this many seconds...
-_DELAYS_S = 30.0
-#: ... and each measurement is the least delay of this many seconds.
-_DELAY_BLOCK_S = 0.5
-#: What is not known of the least delay: that of a sender that stamps, and of a network of one's own.
-_FLOOR_S = 1e-3
 #: Seconds between two notes of where the sender's clock stands.
 _NOTE_EVERY_S = 5.0
 #: Pieces whose place in time is remembered, for markers that name a sample.
@@ -61,8 +56,7 @@ class SenderClock:
             Its stamps are host time.
         """
         self._shared = shared
-        self._offset = ClockOffset(same_host=shared)
-        self._delays: deque[tuple[float, float]] = deque()
+        self._offset: ClockOffset | HeardOffset = ClockOffset(same_host=True) if shared else HeardOffset()
         self._parts: deque[_Part] = deque(maxlen=_REMEMBERED)
         self._own = math.nan  # sender's time of the first sample of the newest part; nan without stamps
         if self._clock is None:
@@ -88,7 +82,8 @@ class SenderClock:
         if stamps is None:
             pieces = self._clock.counted(index, n, arrived)
         else:
-            self._hear(float(stamps[-1]), arrived)
+            if isinstance(self._offset, HeardOffset):
+                self._offset.heard(float(stamps[-1]), arrived)
             pieces = self._clock.stamped(stamps, number=index)
         for piece in pieces:
             first = float(piece.stamps[0])
@@ -98,20 +93,6 @@ class SenderClock:
             self._own = math.nan if stamps is None else float(stamps[piece.begin])
             self._uncertainty = piece.uncertainty
         return pieces
-
-    def _hear(self, stamp: float, arrived: float) -> None:
-        if self._shared:
-            return
-        delay = arrived - stamp
-        if self._delays and arrived - self._delays[-1][0] < _DELAY_BLOCK_S:
-            if delay >= self._delays[-1][1]:
-                return
-            self._delays.pop()
-        self._delays.append((arrived, delay))
-        while arrived - self._delays[0][0] > _DELAYS_S:
-            self._delays.popleft()
-        least = min(one for _, one in self._delays)
-        self._offset.measured(arrived, delay, delay - least + _FLOOR_S)
 
     def note(self, now: float) -> Offset | None:
         """Where the sender's clock stands, now and then."""
