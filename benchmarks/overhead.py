@@ -7,6 +7,7 @@ messages' own ledgers. Prints JSON:
 - `stages_ms`: arrived -> received -> due -> encoded -> published, and published -> in the subscriber's hands.
 
     python benchmarks/overhead.py --seconds 30
+    python benchmarks/overhead.py --seconds 30 --budget-ms 50
 """
 
 import argparse
@@ -130,7 +131,7 @@ def make_bundle(path: Path) -> None:
     )
 
 
-def measure(seconds: float, warmup: float) -> dict[str, object]:
+def measure(seconds: float, warmup: float, budget_ms: float | None) -> dict[str, object]:
     """Run the session and collect the ledgers."""
     with tempfile.TemporaryDirectory(prefix="rtd") as name:
         folder = Path(name)
@@ -141,6 +142,7 @@ def measure(seconds: float, warmup: float) -> dict[str, object]:
         )
         (folder / "session.toml").write_text(
             '[source]\nkind = "lsl"\nname = "overhead"\n[pipelines.p]\nbundle = "bundle"\npublish = "ipc://p.out"\n'
+            + ("" if budget_ms is None else f"budget_ms = {budget_ms}\n")
         )
         env = os.environ | {"LSLAPICFG": str(folder / "lsl_api.cfg"), "XDG_RUNTIME_DIR": name}
         sender = subprocess.Popen([sys.executable, "-c", SENDER, ",".join(NAMES), str(SFREQ), str(CHUNK)], env=env)
@@ -160,7 +162,7 @@ def measure(seconds: float, warmup: float) -> dict[str, object]:
             run.wait(30)
             sender.kill()
             sender.wait()
-    return report(rows, statuses, seconds)
+    return {"budget_ms": budget_ms, **report(rows, statuses, seconds)}
 
 
 def collect(endpoint: str, seconds: float, warmup: float) -> tuple[list[tuple[float, ...]], dict[str, int]]:
@@ -232,5 +234,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=30.0, help="how long to measure")
     parser.add_argument("--warmup", type=float, default=2.0, help="seconds to leave out at the start")
+    parser.add_argument("--budget-ms", type=float, help="with a budget; without one where not given")
     arguments = parser.parse_args()
-    print(json.dumps(measure(arguments.seconds, arguments.warmup), indent=2))
+    print(json.dumps(measure(arguments.seconds, arguments.warmup, arguments.budget_ms), indent=2))

@@ -1,5 +1,6 @@
 """Another bundle, made ready beside the one that decodes."""
 
+import dataclasses
 import math
 import queue
 import threading
@@ -14,9 +15,10 @@ from rtdecode.daemon.endpoints import Endpoints
 from rtdecode.daemon.follow import Arrival, Lost, history
 from rtdecode.daemon.model import Model, build
 from rtdecode.daemon.rpc import Caller, Client
-from rtdecode.decoder import Result
+from rtdecode.decoder import Result, Status
 from rtdecode.errors import ProcessError
 from rtdecode.signal import Batch, StreamInfo
+from rtdecode.stream.incidents import WindowRef
 
 #: Two conditioning chains may give the same window at other times. Windows of the samples this many seconds before the
 #: switch are therefore encoded by the new bundle too, and compared with those that are out.
@@ -122,7 +124,9 @@ class Swap:
             raise self._error
         assert self._model is not None
         self._drain(self._model)
-        self._model.decoder.incidents()  # what happened on the way was told by the running decoder
+        # What happened on the way was told by the running decoder. What turned out to be wrong is not to be published.
+        wrong = {one for incident in self._model.decoder.incidents() for one in incident.windows}
+        self.held = [(_gap(one) if _ref(one) in wrong else one, received) for one, received in self.held]
         return self._model
 
     def cancel(self) -> None:
@@ -168,6 +172,14 @@ class Swap:
             return
         for item in items:
             self.held.append((item if isinstance(item, Result) else model.decoder.encode(item), received))
+
+
+def _ref(result: Result) -> WindowRef:
+    return WindowRef(result.window, result.segment, result.start, result.marker)
+
+
+def _gap(result: Result) -> Result:
+    return dataclasses.replace(result, status=Status.GAP, reason="a hole was found late", outputs={}, heads=())
 
 
 def lost_reason(lost: Lost) -> str:

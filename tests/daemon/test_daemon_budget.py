@@ -25,16 +25,16 @@ SLOW_S = 5 * HOP
 
 def slow_bundle(session: Session, folder: str = "bundle") -> tuple[Path, float]:
     """A bundle whose encoder cannot hold its hop here, and what it takes in seconds."""
-    window = np.zeros((50, 64), np.float32)
+    window = np.zeros((50, 64), np.float32)  # one thread, whose own time is nobody else's: a busy machine is not slow
     for n in itertools.count(3):
         path = session.folder / f"{folder}-{n}"
         bundle = Bundle.open(make_bundle(path, hop=HOP, work=400 * n))
         engine = make_engine(bundle)
         seconds = math.inf
         for _ in range(3):
-            began = time.perf_counter()
+            began = time.thread_time()
             engine.finish(window, 0)
-            seconds = min(seconds, time.perf_counter() - began)
+            seconds = min(seconds, time.thread_time() - began)
         engine.close()
         if seconds >= SLOW_S:
             path.rename(session.folder / folder)
@@ -54,9 +54,11 @@ def assert_adds_up(listener: Listener, n_expected: int) -> None:
 def test_an_encoder_that_is_too_slow(session: Session) -> None:
     bundle, seconds = slow_bundle(session)
     cheap = session.bundle("cheap", hop=HOP, seed=1)
-    budget = f"budget_ms = {8e3 * seconds:.0f}\nquantile = 0.5"
+    # While one is encoded five more become due, two at the least. So six that wait are always more than the budget
+    # allows for, the pipeline is behind from its first windows to the end, and who encodes one encodes the newest.
+    budget = f"budget_ms = {2e3 * seconds:.0f}\nquantile = 0.5"
     config = session.config(
-        source='kind = "simulated"\nseconds = 4',
+        source='kind = "simulated"\nseconds = 2',
         pipelines={
             "mark": f"{budget}\nqueue = 6",
             "skip": f'{budget}\nqueue = 1000\non_late = "skip"',
@@ -68,7 +70,7 @@ def test_an_encoder_that_is_too_slow(session: Session) -> None:
     run.ready()
     session.go(config)
     assert session.end(run) == 0, run.text
-    expected = expected_windows(cheap, seconds=4)
+    expected = expected_windows(cheap, seconds=2)
     for listener in listeners:
         keys = listener.keys()
         assert len(keys) == len(set(keys))
@@ -108,14 +110,14 @@ def test_an_encoder_that_is_too_slow(session: Session) -> None:
     assert variant.health[-1].variants == len(by_variant)
     cheap_id = Bundle.open(cheap).id[:12]
     assert {message.bundle for message, _ in by_variant} == {cheap_id}
-    assert {message.bundle for message, _ in variant.windows if not message.variant} == {Bundle.open(bundle).id[:12]}
+    assert {message.bundle for message, _ in variant.windows if not message.variant} <= {Bundle.open(bundle).id[:12]}
     assert variant.descriptions[-1].variant == cheap_id
 
 
 def test_a_decoder_killed_under_load_again_and_again(session: Session) -> None:
     _, seconds = slow_bundle(session)
     config = session.config(
-        source='kind = "simulated"\nseconds = 6',
+        source='kind = "simulated"\nseconds = 3',
         pipelines={"p": f"budget_ms = {8e3 * seconds:.0f}\nqueue = 8"},
         bus="drain_s = 60",
     )
@@ -125,8 +127,8 @@ def test_a_decoder_killed_under_load_again_and_again(session: Session) -> None:
     session.go(config)
     rng = random.Random(os.environ.get("PYTEST_SEED", "7"))
     killed = 0
-    for _ in range(3):
-        seen = len(listener.windows) + rng.randint(5, 30)
+    for _ in range(2):
+        seen = len(listener.windows) + rng.randint(3, 15)
         wait_for(lambda: len(listener.windows) >= seen or listener.event("end"), "windows", 60)  # noqa: B023
         if listener.event("end"):
             break
@@ -136,7 +138,7 @@ def test_a_decoder_killed_under_load_again_and_again(session: Session) -> None:
         wait_for(lambda: children(run.pid).get("p") not in (None, before), "a new decoder", 60)  # noqa: B023
     assert killed
     assert session.end(run) == 0, run.text
-    expected = expected_windows(session.bundle("quick", hop=HOP), seconds=6)
+    expected = expected_windows(session.bundle("quick", hop=HOP), seconds=3)
     assert_adds_up(listener, len(expected))
     keys = listener.keys()
     assert set(keys) <= set(expected)
@@ -145,26 +147,29 @@ def test_a_decoder_killed_under_load_again_and_again(session: Session) -> None:
 
 
 def test_windows_that_left_the_log_while_no_decoder_ran_are_skipped(session: Session) -> None:
-    bundle = session.bundle()
-    config = session.config(
-        source='kind = "simulated"\nseconds = 240\nspeed = 20', bus="log_seconds = 0.2\ndrain_s = 60"
-    )
+    session.bundle()
+    config = session.config(source='kind = "simulated"\nspeed = 20', bus="log_seconds = 0.2\ndrain_s = 60")
     run = session.start("run", str(config), "--hold", "1")
     listener = session.listen().connected()
     run.ready()
     session.go(config)
     wait_for(lambda: len(listener.windows) > 50, "windows")
+    seen = len(listener.health)
     psutil.Process(children(run.pid)["p"].pid).kill()
-    assert session.end(run) == 0, run.text
-    expected = expected_windows(bundle, seconds=240)
-    assert_adds_up(listener, len(expected))
+    wait_for(lambda: any(health.counts["skipped"] for health in listener.health[seen:]), "its successor", 90)
+    after = len(listener.windows)
+    wait_for(lambda: len(listener.windows) > after + 50, "its windows")
+    assert run.terminate() == 0, run.text
+    listener.finished()
     # The new process says so before anybody can have found it: in the log of its own, and in its account.
     assert "chunks left the log while no process decoded; markers in them are not known here" in run.text
-    assert listener.health[-1].counts["skipped"] > 0
     keys = listener.keys()
     assert len(keys) == len(set(keys))
-    assert set(keys) <= set(expected)
-    assert keys[-1] == list(expected)[-1]
+    newest = max(start for _, _, start, _ in keys)
+    assert_adds_up(listener, 1 + newest // 25)
+    # Those that were on their way in the instant of the crash, and before we had found the new process, apart.
+    assert {key[:2] for key in keys} == {("sliding", 0)}
+    assert {start % 25 for _, _, start, _ in keys} == {0}
 
 
 def test_a_variant_for_other_windows_is_refused_by_name(session: Session) -> None:

@@ -181,6 +181,12 @@ def test_a_sender_that_is_killed_paused_or_gone_without_a_word(
     frozen.resume()
     frozen.kill()
 
+    # The pipeline's own subscribers have heard all of it too.
+    def passed_on() -> bool:
+        states = [event.details["state"] for event in listener.event("state") if event.origin == "acquire"]
+        return states[-7:] == acquire.states()[n:]
+
+    wait_for(passed_on, "what the pipeline passes on", PATIENCE_S)
     assert run.terminate() == 0, run.text
     listener.finished()
     acquire.check()
