@@ -180,9 +180,27 @@ def test_markers_of_several_streams_numbers_and_text(outlets: Callable[..., lsl_
             Marker(now + 0.005, "7", "codes"),
             Marker(now + 0.01, "é", "words"),
         ]
+        amp.push(ramp(2), [now + 0.4, now + 0.41])
         passed = read_until(source, lambda b: bool(b) and b[-1].watermark > now)
-        # It never runs ahead of the time it was said at, less the lateness.
-        assert passed[-1].watermark <= hostclock.now() - 0.3
+        # It never runs ahead of the time it was said at, nor of the samples, less the lateness.
+        assert passed[-1].watermark <= min(hostclock.now(), now + 0.4101) - 0.3
+
+
+def test_a_sender_whose_stamps_lie_behind_has_its_markers_in_time(
+    outlets: Callable[..., lsl_outlet.Outlet],
+) -> None:
+    """By a minute: markers are complete by the samples' stamps, not by when they came."""
+    amp = outlets(markers="cues")
+    with LslSource(name=amp.name, markers=[MarkerQuery("cues")], timeout_s=20, lateness_s=0.2) as source:
+        zero = hostclock.now() - 60.0
+        amp.push(ramp(60), zero + np.arange(60) / 100)
+        before = read_until(source, samples(60))
+        amp.mark(("x", zero + 0.55))
+        marked = read_until(source, markers(1))
+        assert max(b.watermark for b in [*before, *marked]) < zero + 0.55
+        amp.push(ramp(60), zero + (60 + np.arange(60)) / 100)
+        after = read_until(source, samples(60))
+        assert after[-1].watermark == pytest.approx(zero + 1.19 - 0.2, abs=1e-3)
 
 
 def test_text_that_is_not_utf8_loses_no_marker(outlets: Callable[..., lsl_outlet.Outlet]) -> None:
@@ -203,6 +221,7 @@ def test_the_watermark_goes_on_while_markers_come_without_a_pause(outlets: Calla
         while passed <= began:
             assert hostclock.now() < began + 20, f"{n} markers came and the watermark stands at {passed - began} s"
             n += 1
+            amp.push(ramp(1), [hostclock.now()])
             amp.mark((n, hostclock.now()))
             batch = source.read(0.0)
             assert batch is not None
@@ -273,6 +292,7 @@ def test_a_marker_stream_that_is_lost_is_told_and_holds_nothing_back(
         keys.kill()
         batches = read_until(source, lambda so_far: any(b.notices for b in so_far))
         lost = hostclock.now()
+        amp.push(ramp(1), [lost + 1.0])
         read_until(source, lambda so_far: bool(so_far) and so_far[-1].watermark > lost + 0.5)
         keys.restart()
         batches += read_until(source, lambda so_far: any(b.notices for b in so_far))
