@@ -218,6 +218,12 @@ def test_a_message_that_is_cut_short_is_refused(order: wire.Order) -> None:
                 read(body[:stop], order)
 
 
+@pytest.mark.parametrize("n_channels", [0, wire.MAX_CHANNELS + 1, 2**32 - 1])
+def test_a_header_of_more_channels_than_there_are_is_refused_before_they_are_named(n_channels: int) -> None:
+    with pytest.raises(MalformedError, match=f"a header of {n_channels} channels; expected 1 to"):
+        Header.decode(struct.pack("<IIIfII", n_channels, 0, 0, 250.0, DataType.FLOAT32, 0))
+
+
 def test_resolutions_follow_the_byte_order_and_other_chunks_do_not() -> None:
     chunks = (
         HeaderChunk(ChunkType.RESOLUTIONS, struct.pack("<2d", 0.5, 3)),
@@ -784,6 +790,7 @@ def test_answers_that_are_none_are_counted_and_the_connection_made_anew() -> Non
         stop.set()
         listener.close()
         thread.join(30)
+    assert not thread.is_alive()
 
 
 def malformed(rng: np.random.Generator) -> bytes:

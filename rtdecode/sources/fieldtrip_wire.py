@@ -24,6 +24,9 @@ Order = Literal["<", ">"]
 VERSION = 1
 PREFIX = 8
 
+#: Channels that a header may have: more are a number of something else, and would be a list of as many names.
+MAX_CHANNELS = 65_536
+
 
 class MalformedError(SourceError):
     """Bytes that are no message of the FieldTrip buffer."""
@@ -190,8 +193,8 @@ class Header:
     def decode(cls, body: bytes, order: Order = "<") -> "Header":
         """Read a body; raises `MalformedError`."""
         n_channels, n_samples, n_events, sfreq, kind, size = _unpack("IIIfII", order, body, 0, "a header")
-        if n_channels == 0:
-            raise MalformedError("a header of 0 channels; expected at least 1")
+        if not 1 <= n_channels <= MAX_CHANNELS:
+            raise MalformedError(f"a header of {n_channels} channels; expected 1 to {MAX_CHANNELS}")
         if not 0 < sfreq < float("inf"):
             raise MalformedError(f"a header with a sampling rate of {sfreq} Hz; expected more than 0")
         if size != len(body) - 24:
