@@ -421,6 +421,24 @@ def test_a_clock_set_by_a_second_is_believed_after_three_measurements() -> None:
     assert piece.stamps[0] == pytest.approx(49.04, abs=1e-6)
 
 
+@pytest.mark.parametrize("same_host", [True, False])
+def test_a_step_of_the_stamps_is_borne_out_by_one_measurement(same_host: bool) -> None:
+    """Stamps went on by a second; so did the clock, or samples are missing."""
+    for k, (measured, steps) in enumerate([(-1.0003, 1), (2e-4, 0), (-0.5, 0)]):
+        offset = ClockOffset(same_host)
+        for j in range(4):
+            offset.measured(5.0 * j, 0.0, 1e-4)
+        offset.suspect(1.0)
+        offset.measured(16.0, measured, 1e-4)
+        assert offset.steps == steps, k
+        if steps:
+            assert offset.to_host(18.0) == pytest.approx(17.0, abs=1e-3)
+    for _ in range(3):
+        offset.measured(17.0, 0.0, 1e-4)
+    offset.measured(18.0, -1.0, 1e-4)  # long after, it is one stray among others
+    assert offset.steps == 0
+
+
 def test_one_host_is_one_clock_unless_measured_otherwise() -> None:
     stamps = np.array([1.1, 2.2, 3.3])
     same = ClockOffset(same_host=True)

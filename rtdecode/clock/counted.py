@@ -80,6 +80,11 @@ class Counted:
         ignorance = self._longest * self.period / max(1, self._pulls)
         return max(self._width, ignorance)
 
+    @property
+    def jitter(self) -> float:
+        """Seconds: half the spread."""
+        return self.spread / 2
+
     def _time(self, index: int) -> float:
         assert self._line is not None
         return self._line.at(index) + self._level

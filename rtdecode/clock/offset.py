@@ -20,6 +20,8 @@ SAME_HOST_S = 1e-3
 #: (seconds), say that one of the clocks was set.
 STRAYS = 3
 STRAY_S = 5e-3
+#: One is enough where it shows, to this part, what the stamps' own step made suspect; for so many measurements.
+ALIKE, SUSPECTED = 0.1, 3
 #: The line is drawn on for so many seconds, and is level beyond.
 _REACH_S = 600.0
 _ITERATIONS = 8
@@ -68,7 +70,12 @@ class ClockOffset:
         self._same_host = same_host
         self._force: _Force | None = None
         self._strays = 0
+        self._suspected, self._suspected_for = 0.0, 0
         self.steps = 0
+
+    def suspect(self, step: float) -> None:
+        """The sender's stamps went on by `step` seconds at once: samples are missing, or its clock was set."""
+        self._suspected, self._suspected_for = step, SUSPECTED
 
     def measured(self, time: float, offset: float, uncertainty: float) -> None:
         """Take a measurement: at host time `time`, host minus sender was `offset`, give or take `uncertainty` (s)."""
@@ -81,15 +88,16 @@ class ClockOffset:
         stray = offset - expected
         far = abs(stray) >= max(uncertainty + known, SAME_HOST_S if self._same_host else STRAY_S)
         self._strays = int(math.copysign(abs(self._strays) * (self._strays * stray > 0) + 1, stray)) if far else 0
+        borne_out = self._borne_out(stray, uncertainty + known) and far
         self._measured.append((time, offset, uncertainty))
         if self._same_host:
             if first and far:
                 self._same_host = False  # one host name, two clocks
-            elif abs(self._strays) < STRAYS:
+            elif abs(self._strays) < STRAYS and not borne_out:
                 return
-        stepped = not first and abs(self._strays) >= STRAYS
+        stepped = not first and (borne_out or abs(self._strays) >= STRAYS)
         if stepped:
-            while len(self._measured) > STRAYS:
+            while len(self._measured) > (1 if borne_out else STRAYS):
                 self._measured.popleft()
             self._strays = 0
         value, slope, error = _fit(list(self._measured))
@@ -99,6 +107,13 @@ class ClockOffset:
         if stepped:
             self._same_host = False
             self.steps += 1
+
+    def _borne_out(self, stray: float, error: float) -> bool:
+        """Whether a measurement shows the suspected step: the sender went on, so that host minus sender fell."""
+        if not self._suspected_for:
+            return False
+        self._suspected_for -= 1
+        return abs(stray + self._suspected) <= max(error, ALIKE * self._suspected)
 
     @property
     def known(self) -> bool:

@@ -44,6 +44,8 @@ _WATCH_S = 0.02
 _OFFSET_EVERY_S = 5.0
 #: How often is looked whether a clock is to be measured: every so often, and at once after a reconnect.
 _MEASURE_S = 0.25
+#: ... and for so long after a step of the stamps: liblsl asks the sender anew every two seconds.
+_HURRY_S = 5.0
 #: How often is looked for a second sender that answers to the same description.
 _LOOK_AROUND_S = 5.0
 #: A stream that is silent for so long is looked for, in case its sender went without a word (a cable, a power cut).
@@ -110,6 +112,7 @@ class Link(ABC):
         self.inlet: Any = None
         self.info: Any = None
         self.offset = ClockOffset()
+        self._hurry_until = -math.inf
         self._threads: list[threading.Thread] = []
 
     def connect(self, query: StreamQuery, timeout: float, settle: float = SETTLE_S) -> None:
@@ -193,20 +196,26 @@ class Link(ABC):
         self.inlet = None
 
     def _measure(self) -> None:
-        last, due = self.inlet, hostclock.now() + _OFFSET_EVERY_S
+        last, due, newest = self.inlet, hostclock.now() + _OFFSET_EVERY_S, (math.nan, math.nan)
         while not self.stop.wait(_MEASURE_S):
             inlet, offset = self.inlet, self.offset
             if inlet is None:
                 return
-            if inlet is last and hostclock.now() < due:
+            if inlet is last and self._hurry_until < hostclock.now() < due:
                 continue
             last, due = inlet, hostclock.now() + _OFFSET_EVERY_S
             try:
                 measured = measure_offset(inlet, 1.0)
             except RuntimeError:
                 continue  # who pulls sees the loss too, and acts on it
-            if measured is not None and inlet is self.inlet:
+            if measured is not None and measured != newest and inlet is self.inlet:
+                newest = measured
                 self._measured(offset, measured)
+
+    def suspect(self, step: float) -> None:
+        """The stamps went on by `step` seconds at once: measure soon whether the sender's clock was set."""
+        self.offset.suspect(step)
+        self._hurry_until = hostclock.now() + _HURRY_S
 
     @abstractmethod
     def _run(self) -> None:
