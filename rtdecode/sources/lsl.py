@@ -263,6 +263,8 @@ class LslSource:
             ) from None
         samples = to_si(event.values, self._described.scales)
         for piece in pieces:
+            if piece.missing and piece.invalidates is None:
+                self._data.suspect(piece.missing * self._clock.period)
             if piece.why and not piece.first_index:
                 details = {"segment": piece.segment, "uncertainty_s": piece.uncertainty}
                 self._notices.append(Notice("clock", f"another segment begins: {piece.why}", details=details))
