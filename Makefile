@@ -9,6 +9,8 @@ DEMO := $(VENV)/demo
 DEV := $(VENV)/dev
 PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SECONDS ?= 30
+# Processes that run tests side by side, a file each: most of them wait, so that two cores are enough for four.
+WORKERS ?= 4
 
 # One thread per operation: the daemon's own setting, and two cores are enough for everything here.
 export OMP_NUM_THREADS ?= 1
@@ -28,7 +30,7 @@ demo: $(DEMO)/ready
 	@$(DEMO)/bin/rtdecode demo --seconds $(SECONDS)
 
 test: $(DEV)/ready
-	$(DEV)/bin/python -m pytest $(ARGS)
+	$(DEV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(DEV)/ready
 	$(DEV)/bin/ruff check .
@@ -43,6 +45,7 @@ bench: $(DEV)/ready
 	$(DEV)/bin/python benchmarks/wire.py
 	$(DEV)/bin/python benchmarks/overhead.py --seconds 30
 	$(DEV)/bin/python benchmarks/replay.py
+	$(DEV)/bin/python benchmarks/stamps.py
 
 demo-bundle: $(DEV)/ready
 	$(DEV)/bin/python -m rtdecode_models.demo --out rtdecode/demo/bundle.zip
