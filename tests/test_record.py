@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from rtdecode.errors import ConfigError, RecordingError
 from rtdecode.record.info import describe
 from rtdecode.record.names import Entities, suffix_of
+from rtdecode.record.recorder import RESULT_BYTES, Recorder, Settings
 from rtdecode.record.recorder import RESULTS as QUEUED_RESULTS
-from rtdecode.record.recorder import Recorder, Settings
 from rtdecode.record.repair import examine, repair
 from rtdecode.record.session import About, SessionFile
 from rtdecode.signal import Batch, Channel, Chunk, Marker, Notice, Offset, Origin, Raw, StreamInfo, even_stamps
@@ -480,3 +480,42 @@ def test_results_that_find_no_room_are_counted(tmp_path: Path) -> None:
     wait_for(lambda: heard.of(one, "recording resumed"))
     one.close()
     assert wait_for(lambda: heard.of(one, "recording ended")).details["results_not_recorded"] == 5
+
+
+def test_results_that_wait_are_bounded_in_bytes_too(tmp_path: Path) -> None:
+    blocked = tmp_path / "rec"
+    blocked.write_text("in the way")
+    one, heard = recorder(blocked), Heard()
+    wait_for(lambda: heard.of(one, "recording failed"))
+    wide = np.zeros(65_536, np.float64)
+    n = RESULT_BYTES // wide.nbytes + 5
+    for k in range(n):
+        one.result("gaze", "", float(k), {"embedding": wide})
+    assert one.status()["results_not_recorded"] == 5
+    blocked.unlink()
+    wait_for(lambda: heard.of(one, "recording resumed"))
+    one.close()
+    stored = load_session(next(blocked.iterdir())).named(f"{RESULTS}.gaze.embedding")
+    assert stored is not None
+    assert stored.all_stamps.tolist() == [float(k) for k in range(5, n)]
+
+
+def test_a_result_that_cannot_be_recorded_costs_no_sample(tmp_path: Path) -> None:
+    blocked = tmp_path / "rec"
+    blocked.write_text("in the way")
+    given = batches(9)
+    one, heard = recorder(blocked), Heard()
+    wait_for(lambda: heard.of(one, "recording failed"))
+    one.result("gaze", "", 1.0, {"half": np.zeros(3, np.float16)})  # XDF has none; written together with what follows
+    for batch in given:
+        one.put(batch)
+    blocked.unlink()
+    wait_for(lambda: one.status()["waiting_bytes"] == 0)
+    one.close()
+    files = sorted(blocked.iterdir(), key=lambda path: "split" in path.name)
+    for path in files:
+        if not examine(path).whole:
+            repair(path)
+    assert_same(read_all(files[0]), given)
+    assert one.status()["samples_not_recorded"] == 0
+    assert one.status()["results_not_recorded"] == 1

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from rtdecode import hostclock
 from rtdecode.record.disk import GrowingFile, free_bytes, nominal_rate, sync_folder, why
-from rtdecode.record.items import Line, Result, samples_of, size_of
+from rtdecode.record.items import Line, Result, ResultQueue, samples_of, size_of
 from rtdecode.record.names import Entities, create, first_run, suffix_of
 from rtdecode.record.session import About, SessionFile
 from rtdecode.record.xdf import boundary
 from rtdecode.signal import Batch, Notice, Origin, StreamInfo
 
 Details = dict[str, str | int | float | bool | None]
+_Taken = tuple[Batch | Line, float, int]  # what was put, when, and its bytes
 
 #: Seconds between boundary chunks, by which a reader finds its way again after damage.
 BOUNDARY_S = 1.0
@@ -37,7 +38,7 @@ LOOK_S = 5.0
 LITTLE_S = 600.0
 
 #: Messages of the pipelines that wait for the disk. They can be had again, by a replay; samples cannot.
-RESULTS = 20_000
+RESULTS, RESULT_BYTES = 20_000, 64_000_000
 
 #: Bytes made into chunks before they are written, at most: the rest waits for the next write.
 _AT_ONCE = 8_000_000
@@ -104,10 +105,9 @@ class Recorder:
         self._suffix = suffix_of(info)
         self._run: int | None = None
         self._split = 0
-        self._queue: deque[tuple[Batch | Line, float, int]] = deque()
+        self._queue: deque[_Taken] = deque()
         self._put = self._taken = 0  # bytes; one is written by who puts, the other by the thread
-        self._results: deque[Result | Line] = deque(maxlen=RESULTS)
-        self._results_lost = 0
+        self._results = ResultQueue(RESULTS, RESULT_BYTES)
         self._said: deque[Notice] = deque()
         self._wanted = settings.start
         self._file: GrowingFile | None = None
@@ -162,8 +162,7 @@ class Recorder:
 
     def _keep(self, item: Result | Line) -> None:
         if self._wanted:
-            self._results_lost += len(self._results) == RESULTS
-            self._results.append(item)
+            self._results.put(item)
 
     def start(self) -> None:
         """Record (again), in a new file."""
@@ -183,7 +182,7 @@ class Recorder:
             "bytes": self._n_bytes,
             "samples": self._n_written,
             "samples_not_recorded": self._lost,
-            "results_not_recorded": self._results_lost,
+            "results_not_recorded": self._results.lost,
             "waiting_bytes": self._put - self._taken,
         }
 
@@ -265,7 +264,7 @@ class Recorder:
         """One write of what waits, `_AT_ONCE` bytes or little more; how many bytes that was, up to it."""
         assert self._file is not None
         assert self._session is not None
-        taken: list[tuple[Batch | Line, float, int]] = []
+        taken: list[_Taken] = []
         results: list[Result | Line] = []
         parts: list[bytes] = []
         n = 0
@@ -274,16 +273,18 @@ class Recorder:
             try:
                 parts.append(self._chunks(item, at))
             except Exception as error:
-                # What it had counted is wrong now. The others go into a file of their own, this one is lost.
                 self._taken += size
                 self._lost += samples_of(item)
-                self._give_back(taken, results)
-                raise _UnfitError(f"this cannot be recorded ({type(error).__name__}: {error})") from error
+                raise self._unfit(error, taken, results) from error
             taken.append((item, at, size))
             n += len(parts[-1])
-        while self._results and n < _AT_ONCE:
-            results.append(self._results.popleft())
-            parts.append(self._published(results[-1]))
+        while n < _AT_ONCE and (result := self._results.take()) is not None:
+            try:
+                parts.append(self._published(result))
+            except Exception as error:
+                self._results.drop()
+                raise self._unfit(error, taken, results) from error
+            results.append(result)
             n += len(parts[-1])
         if n and now >= self._boundary_at:
             parts.append(boundary())
@@ -298,9 +299,14 @@ class Recorder:
             raise failed
         return min(n, _AT_ONCE)
 
-    def _give_back(self, taken: list[tuple[Batch | Line, float, int]], results: list[Result | Line]) -> None:
+    def _unfit(self, error: Exception, taken: list[_Taken], results: list[Result | Line]) -> _UnfitError:
+        """What this file has counted is wrong now. The others go into a file of their own, this one item is lost."""
+        self._give_back(taken, results)
+        return _UnfitError(f"this cannot be recorded ({type(error).__name__}: {error})")
+
+    def _give_back(self, taken: list[_Taken], results: list[Result | Line]) -> None:
         self._queue.extendleft(reversed(taken))
-        self._results.extendleft(reversed(results))
+        self._results.give_back(results)
 
     def _chunks(self, item: Batch | Line, at: float) -> bytes:
         assert self._session is not None
@@ -382,13 +388,13 @@ class Recorder:
         text = f"{reason}: {session.n_samples} samples in {file.path} ({file.size} bytes)"
         if self._lost:
             text += f"; {self._lost} were not recorded"
-        if self._results_lost:
-            text += f"; {self._results_lost} results were not recorded"
+        if self._results.lost:
+            text += f"; {self._results.lost} results were not recorded"
         details: Details = {
             "file": str(file.path),
             "samples": session.n_samples,
             "bytes": file.size,
             "not_recorded": self._lost,
-            "results_not_recorded": self._results_lost,
+            "results_not_recorded": self._results.lost,
         }
         self._said.append(Notice("recording ended", text, details=details))
