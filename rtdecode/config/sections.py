@@ -35,8 +35,8 @@ class _Section(BaseModel):
 class SessionConfig(_Section):
     """What this run is called, and when it ends."""
 
-    name: str = Field(default="session", pattern=r"^[A-Za-z0-9_-]+$")
-    """Letters, digits, ``-`` and ``_``; names the runtime folder and the log lines."""
+    name: str = Field(default="session", pattern=r"^[A-Za-z0-9_-]+$", max_length=64)
+    """Up to 64 letters, digits, ``-`` and ``_``; names the runtime folder and the log lines."""
     exit_at_end: bool = True
     """End when the source has ended and everything decoded has been published; otherwise wait for SIGTERM."""
     hang_s: float = Field(default=10.0, ge=2.0, allow_inf_nan=False)
@@ -156,7 +156,7 @@ class LslConfig(_Source, StreamMatch):
     timeout_s: Positive = 10.0
     """Seconds to look for the stream, at the start and after a loss, before giving up."""
     lateness_s: NonNegative = 0.5
-    """How late a marker may arrive after its stamp; marker-locked windows wait that long for it."""
+    """How late a marker may come after the samples of its time; shorter marker-locked windows wait that long for it."""
     end_when_lost: bool = False
     """End when the stream is lost, instead of looking for it again."""
     markers: tuple[StreamMatch, ...] = ()
@@ -180,7 +180,7 @@ class FieldTripConfig(_Source):
     timeout_s: Positive = 10.0
     """Seconds to look for the buffer, and for a header on it, at the start and after a loss, before giving up."""
     lateness_s: NonNegative = 0.5
-    """How late an event may be put after its sample; marker-locked windows wait that long for it."""
+    """How late an event may be put after its sample; shorter marker-locked windows wait that long for it."""
     catch_up_s: Positive = 2.0
     """Of samples that waited on the buffer, the newest seconds that are decoded; older ones are recorded only."""
     end_when_lost: bool = False
@@ -207,7 +207,8 @@ class ZmqConfig(_Source):
     timeout_s: Positive = 10.0
     """Seconds to wait for the first samples, and for the sender after a loss, before giving up."""
     lateness_s: NonNegative = 0.5
-    """How late a marker may arrive after its stamp; marker-locked windows wait that long for it. Of ``json`` alone."""
+    """How late a marker may come after the samples of its time; shorter marker-locked windows wait that long for it. Of
+    ``json`` alone."""
     end_when_lost: bool = False
     """End when the sender is lost, instead of waiting for it."""
 
@@ -281,7 +282,7 @@ class BusConfig(_Section):
         return self
 
 
-_Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9]*$")]
+_Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9]*$", max_length=48)]  # four of them are one file's name
 
 
 class RecorderConfig(_Section):
@@ -297,7 +298,7 @@ class RecorderConfig(_Section):
     """BIDS label: ``task-``."""
     acquisition: _Label = ""
     """BIDS label: ``acq-``."""
-    run: int | None = Field(default=None, ge=1)
+    run: int | None = Field(default=None, ge=1, le=1_000_000)
     """Number of the run; the first that is free where absent. A file that exists is never overwritten: what goes on in
     the same run gets ``split-02`` and so on."""
     start: bool = True
@@ -368,7 +369,7 @@ WindowConfig = Annotated[
 class GapsConfig(_Section):
     """What is done about missing samples. By default nothing: windows that touch a hole are ``gap``."""
 
-    fill_ms: NonNegative = 0.0
+    fill_ms: float = Field(default=0.0, ge=0, le=10_000, allow_inf_nan=False)
     """Holes of up to so many milliseconds are filled, and the windows that hold such samples decoded and flagged."""
     method: Literal["hold", "linear", "zero"] = "linear"
     """With the last sample, with a straight line to the next one, or with zeros."""
@@ -379,9 +380,9 @@ class BlankConfig(_Section):
 
     markers: tuple[str, ...] = Field(min_length=1)
     """Patterns of marker values, with shell wildcards."""
-    tmin: Finite
+    tmin: float = Field(ge=-60, le=60, allow_inf_nan=False)
     """Seconds from the marker; negative is before it. Samples wait for markers that long."""
-    tmax: Finite
+    tmax: float = Field(ge=-60, le=60, allow_inf_nan=False)
     """Seconds from the marker."""
     method: Literal["hold", "linear", "zero"] = "linear"
     """With the last sample before, with a straight line to the next one after, or with zeros."""
@@ -415,7 +416,21 @@ class QualityConfig(_Section):
             number = isinstance(one, int | float) and not isinstance(one, bool)
             if one is not None and not (number and 0 < one < math.inf):
                 raise ValueError(f"is {value!r}; expected a value above 0 in SI units, or one for each channel type")
+            if one is not None and one >= 1:
+                raise ValueError(f"is {one!r}; expected SI units (V, T, T/m), where 100 uV are 1e-4")
         return value
+
+    @model_validator(mode="after")
+    def _can_be_good(self) -> "QualityConfig":
+        for kind in ("",) if not isinstance(self.flat, dict) else self.flat:
+            flat = self.flat[kind] if isinstance(self.flat, dict) else self.flat
+            limit = self.range.get(kind) if isinstance(self.range, dict) else self.range
+            if flat is not None and limit is not None and flat >= 2 * limit:
+                raise ValueError(
+                    f"flat is {flat:g} and range {limit:g}: every channel is flat or out of range; expected a flat "
+                    "below twice the range"
+                )
+        return self
 
 
 class PipelineConfig(_Section):
@@ -468,6 +483,12 @@ class PipelineConfig(_Section):
     def _whole_budget(self) -> "PipelineConfig":
         if self.on_late in ("skip", "variant") and self.budget_ms is None:
             raise ValueError(f"on_late is {self.on_late!r} without a budget; expected budget_ms")
+        fields = type(self).model_fields
+        idle = [key for key in ("on_late", "queue", "quantile") if getattr(self, key) != fields[key].default]
+        if idle and self.budget_ms is None:
+            raise ValueError(f"has {', '.join(idle)} without a budget; expected budget_ms")
+        if self.variant is not None and self.variant == self.bundle:
+            raise ValueError(f"variant is the bundle itself, {str(self.bundle)!r}; expected one with a cheaper encoder")
         if (self.on_late == "variant") != (self.variant is not None):
             there = "no variant" if self.variant is None else f"a variant, and on_late is {self.on_late!r}"
             raise ValueError(f"has {there}; expected both on_late = 'variant' and variant = 'BUNDLE', or neither")
