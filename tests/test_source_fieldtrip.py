@@ -866,3 +866,38 @@ def test_the_counter_fitted_to_recorded_arrivals_loses_most_of_their_jitter(shar
     calm = (index > 3000) & (arrived < holes[2][0] - 1.5)  # from half a minute on, up to the third
     raw, fitted = (np.diff(x[calm]) - np.diff(index[calm]) / 100 for x in (arrived, stamps))
     assert np.std(fitted) < np.std(raw) / 8
+
+
+def test_samples_that_the_counter_does_not_count_are_found_and_events_stay_on_theirs(server: FieldTripServer) -> None:
+    with connected(server.port) as client:
+        client.put_header(header())
+        with source_of(server.port) as source:
+            seen = Seen(source)
+            period = 1 / source.info.sfreq
+            due, n = hostclock.now(), 0
+
+            def put_until(done: Callable[[], bool]) -> None:
+                nonlocal due, n
+                deadline = hostclock.now() + 60
+                while not done():
+                    assert hostclock.now() < deadline
+                    due += 10 * period
+                    while hostclock.now() < due:
+                        pass
+                    client.put_samples(ramp(n, n + 10))
+                    n += 10
+                    seen.until(lambda: len(seen.column()) == n)  # noqa: B023 - it is asked at once
+
+            put_until(lambda: n >= 300)
+            due += 2.0  # of samples that nobody counted
+            put_until(lambda: any(chunk.invalidates is not None for chunk in seen.chunks))
+            client.put_events([Event(Value.of("here"), Value.of(""), n - 1)])
+            seen.until(lambda: bool(seen.markers))
+    found = next(chunk for chunk in seen.chunks if chunk.invalidates is not None)
+    before = next(chunk for a, chunk in zip(seen.chunks[1:], seen.chunks, strict=False) if a is found)
+    assert found.invalidates is not None
+    assert found.invalidates <= 300
+    assert found.first_index - before.stop_index == pytest.approx(2.0 / period, rel=0.2)
+    assert {chunk.segment for chunk in seen.chunks} == {0}
+    (marker,) = [one for batch in seen.batches for one in batch.markers]
+    assert marker.stamp == pytest.approx(seen.chunks[-1].stamps[-1], abs=1e-9)
