@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 
 from rtdecode.config import Config, load
+from rtdecode.daemon.check import check
 from rtdecode.daemon.reference import page, schema
 from rtdecode.encode.bundle import write_bundle
 
@@ -51,6 +52,48 @@ def test_nothing_is_wrong(folder: Path) -> None:
         "[[pipelines.p.windows]]\nlength = 0.2\nhop = 0.1\n",
     )
     assert run_check(path) == (0, {"file": str(path), "ok": True, "problems": []})
+
+
+@pytest.mark.parametrize(
+    ("section", "place", "message"),
+    [
+        ('dir = "session.toml"', "recording.dir", "is no folder"),
+        ('dir = "dangling"', "recording.dir", "is no folder"),
+        ('dir = "a\\u0000b"', "recording.dir", "is no path"),
+        ('dir = "new"\nmin_free_mb = 1e12', "recording.min_free_mb", "nothing would be recorded"),
+        ('dir = "new"\nsubject = "' + "a" * 60 + '"', "recording.subject", "at most 48"),
+        ('dir = "new"\nrun = 99999999999999', "recording.run", "1000000"),
+    ],
+)
+def test_what_could_not_be_recorded(folder: Path, section: str, place: str, message: str) -> None:
+    (folder / "dangling").symlink_to(folder / "nowhere")
+    text = '[source]\nkind = "simulated"\n[pipelines.p]\nbundle = "bundle"\npublish = "tcp://127.0.0.1:0"\n'
+    assert check(write(folder, f'{text}[recording]\ndir = "new/deeper"\n')) == []
+    (problem,) = check(write(folder, f"{text}[recording]\n{section}\n"))
+    assert problem.place == place
+    assert message in problem.message
+    assert not (folder / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("queue = 5\nquantile = 0.5", "has queue, quantile without a budget"),
+        ('on_late = "keep"', "has on_late without a budget"),
+        ('on_late = "variant"\nvariant = "bundle"\nbudget_ms = 50', "variant is the bundle itself"),
+    ],
+)
+def test_budget_keys_that_would_do_nothing(folder: Path, keys: str, message: str) -> None:
+    text = '[source]\nkind = "simulated"\n[pipelines.p]\nbundle = "bundle"\npublish = "tcp://127.0.0.1:0"\n'
+    (problem,) = check(write(folder, text + keys))
+    assert problem.place == "pipelines.p"
+    assert message in problem.message
+
+
+def test_a_session_whose_name_no_folder_can_have(folder: Path) -> None:
+    text = '[source]\nkind = "simulated"\n[pipelines.p]\nbundle = "bundle"\npublish = "tcp://127.0.0.1:0"\n'
+    (problem,) = check(write(folder, f'[session]\nname = "{"x" * 400}"\n{text}'))
+    assert problem.place == "session.name"
 
 
 def test_everything_is_wrong(folder: Path) -> None:

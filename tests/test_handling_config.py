@@ -91,6 +91,16 @@ def test_nothing_said_is_nothing_done(folder: Path) -> None:
         ("[pipelines.p.quality]\nflat = 0\n", "pipelines.p.quality.flat", "above 0 in SI units"),
         ("[pipelines.p.quality]\nrange = { eeg = 'x' }\n", "pipelines.p.quality.range", "above 0 in SI units"),
         ("[pipelines.p.quality]\nclip = 1\n", "pipelines.p.quality.clip", "greater than or equal to 2"),
+        # A unit or a sign taken for another: nothing would ever be found, or everything.
+        ("[pipelines.p.quality]\nrange = 100\n", "pipelines.p.quality.range", "100 uV are 1e-4"),
+        ("[pipelines.p.quality]\nflat = 1e-3\nrange = 1e-6\n", "pipelines.p.quality", "below twice the range"),
+        ("[pipelines.p.quality]\nmax_bad = 1000\n", "pipelines.p.quality.max_bad", "none that is good"),
+        ("[pipelines.p.gaps]\nfill_ms = 1e15\n", "pipelines.p.gaps.fill_ms", "less than or equal to 10000"),
+        (
+            "[[pipelines.p.blank]]\nmarkers = ['*']\ntmin = -1e9\ntmax = 0\n",
+            "pipelines.p.blank[0].tmin",
+            "greater than or equal to -60",
+        ),
         # What only the bundle tells.
         ("[pipelines.p.quality]\nflat = { mag = 1e-14 }\n", "pipelines.p", "names channel type 'mag'"),
         (
@@ -124,7 +134,7 @@ def test_a_replay_does_what_the_file_says(tmp_path: Path) -> None:
         '[source]\nkind = "recording"\npath = "r.edf"\n'
         '[pipelines.p]\nbundle = "bundle.zip"\npublish = "tcp://127.0.0.1:0"\n'
         'bad = ["E3"]\ninterpolation = "m.npy"\n'
-        "[pipelines.p.quality]\nflat = 1e9\nmax_bad = 1\n"
+        "[pipelines.p.quality]\nflat = 0.9\nmax_bad = 1\n"
     )
     done = subprocess.run(
         [sys.executable, "-m", "rtdecode", "replay", recording, "--config", path, "--out", tmp_path / "o", "--json"],

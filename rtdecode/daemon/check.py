@@ -1,6 +1,8 @@
 """Everything that can be known to be wrong with a session before it is started."""
 
 import importlib.util
+import os
+import shutil
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -34,14 +36,15 @@ def check(path: Path) -> list[Problem]:
     """Every problem of a configuration and of what it names; empty where a session can be started.
 
     Looked at: the file, the source (a recording's existence, a simulation's settings), each bundle (files, hashes,
-    consistency), its windows, its provider, and whether the endpoints are free. Not looked at: what only a start shows,
+    consistency), its windows, its provider, and whether the endpoints and
+    the folder of the recordings are to be had. Not looked at: what only a start shows,
     that is the stream's channels, and the golden windows (``rtdecode bundle verify`` runs them).
     """
     try:
         config = load(path)
     except InvalidConfigError as error:
         return error.problems
-    problems = [*_source(config)]
+    problems = [*_source(config), *_recording(config)]
     for name, pipeline in config.pipelines.items():
         problems += _pipeline(f"pipelines.{name}", pipeline)
     if not config.pipelines:
@@ -106,6 +109,34 @@ def _handling(place: str, pipeline: PipelineConfig, bundle: Bundle) -> Iterator[
         tools(handling(pipeline), channels, contract.sfreq)
     except RtdecodeError as error:
         yield Problem(place, str(error))
+    if pipeline.quality.max_bad >= len(channels):
+        yield Problem(
+            f"{place}.quality.max_bad",
+            f"is {pipeline.quality.max_bad} of {len(channels)} channels: a window with none that is good would be ok; "
+            f"expected at most {len(channels) - 1}",
+        )
+
+
+def _recording(config: Config) -> Iterator[Problem]:
+    """The folder of the recordings, or the one that it would be made in, takes files."""
+    if config.recording is None:
+        return
+    there = config.recording.dir
+    if "\0" in str(there):
+        yield Problem("recording.dir", f"{str(there)!r} is no path: it holds a null character")
+        return
+    while not os.path.lexists(there) and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        yield Problem("recording.dir", f"{there} is no folder; expected one that takes files, or none yet")
+    elif not os.access(there, os.W_OK | os.X_OK):
+        yield Problem("recording.dir", f"{there} cannot be written to; expected a folder that takes files")
+    elif (free := shutil.disk_usage(there).free) < config.recording.min_free_mb * 1e6:
+        yield Problem(
+            "recording.min_free_mb",
+            f"is {config.recording.min_free_mb:g}, and {free / 1e6:.0f} MB are free at {there}: "
+            "nothing would be recorded; expected less",
+        )
 
 
 def _provider(place: str, pipeline: PipelineConfig) -> Iterator[Problem]:
