@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -141,3 +142,20 @@ def test_no_window_is_wrong(over: str, faults: list[str], lsl_here: None, tmp_pa
     assert all(row["wrong"] == 0 and row["recovered_s"] is not None for row in told["rows"])
     assert all(row["samples_lost"] == 0 for row in told["rows"] if not row["outage"])
     assert told["problems"] == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="chaos is Linux's")
+def test_asked_to_end_it_leaves_no_process_and_no_folder() -> None:
+    command = [sys.executable, "-m", "rtdecode", "chaos", "--over", "zmq"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        process.stderr.readline()  # the first fault is done: all its processes run
+        started = psutil.Process(process.pid).children(recursive=True)
+        folders = {Path(word).parent for one in started for word in one.cmdline() if word.endswith("chaos.toml")}
+        process.terminate()
+        assert process.wait(120) == 130
+    assert started
+    assert folders
+    _, alive = psutil.wait_procs(started, timeout=60)
+    assert not alive
+    assert not [folder for folder in folders if folder.exists()]

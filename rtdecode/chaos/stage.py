@@ -276,7 +276,11 @@ class Stage:
                 self._daemon.stdin.close()
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:  # ended while it starts: nobody would close it
+            self.close()
+            raise
         return self
 
     def __exit__(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import sys
 from enum import StrEnum
 from typing import Annotated
@@ -51,23 +52,26 @@ def chaos(
         return
     if sys.platform != "linux":
         raise ConfigError(f"chaos pauses processes and limits their files as Linux does; this is {sys.platform}")
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: the processes must not outlive us
+        signal.signal(number, signal.default_int_handler)
     console = Console(stderr=True, highlight=False)
     rows: list[Row] = []
     problems: list[str] = []
     for one_way in over or _Over:
         transport: Over = one_way.value
         if chosen := faults_over(transport, names):
-            with Stage(transport) as stage:
-                run = Chaos(stage, lambda line: console.print(line, style="dim"))
-                try:
+            stage = Stage(transport)
+            try:
+                with stage:
+                    run = Chaos(stage, lambda line: console.print(line, style="dim"))
                     done = run.run(chosen)
                     problems += [f"{transport}: {one}" for one in run.close(done)]
-                finally:
-                    if keep:
-                        console.print(f"logs and recordings: {stage.folder}", soft_wrap=True)
-                rows += done
-            if not keep:
-                shutil.rmtree(stage.folder, ignore_errors=True)
+                    rows += done
+            finally:  # also where somebody ends it
+                if keep:
+                    console.print(f"logs and recordings: {stage.folder}", soft_wrap=True)
+                else:
+                    shutil.rmtree(stage.folder, ignore_errors=True)
     if as_json:
         typer.echo(json.dumps({"rows": [row.as_dict() for row in rows], "problems": problems}))
     else:
