@@ -519,3 +519,21 @@ def test_a_result_that_cannot_be_recorded_costs_no_sample(tmp_path: Path) -> Non
     assert_same(read_all(files[0]), given)
     assert one.status()["samples_not_recorded"] == 0
     assert one.status()["results_not_recorded"] == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows replaces no file that is open")
+def test_a_file_that_is_being_recorded_is_not_repaired(tmp_path: Path) -> None:
+    given = batches(9)
+    one, heard = recorder(tmp_path / "rec"), Heard()
+    one.put(given[0])
+    path = Path(str(wait_for(lambda: heard.of(one, "recording")).details["file"]))
+    wait_for(lambda: one.status()["samples"] == 5)
+    with pytest.raises(RecordingError, match="is being recorded now"):
+        repair(path)
+    copy = repair(path, tmp_path / "copy.xdf").path
+    assert_same(read_all(copy), given[:1])
+    for batch in given[1:]:
+        one.put(batch)
+    one.close()
+    assert repair(path).kept is None
+    assert_same(read_all(path), given)

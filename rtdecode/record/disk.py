@@ -6,12 +6,16 @@ import errno
 import itertools
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from rtdecode.signal import Origin, StreamInfo
 from rtdecode.sources.xdf_chunks import DTYPES, sample_dtype
+
+if sys.platform != "win32":
+    import fcntl
 
 _sync = getattr(os, "fdatasync", os.fsync)
 
@@ -34,6 +38,7 @@ class GrowingFile:
         self.path = path
         self.size = 0
         self._descriptor = descriptor
+        _claim(descriptor)
         self._sync_s = sync_s
         self._failed: OSError | None = None
         self._closing = threading.Event()
@@ -86,6 +91,27 @@ class GrowingFile:
         if self._thread is not None:
             self._thread.join()
         os.close(self._descriptor)
+
+
+def _claim(descriptor: int) -> bool:
+    """Be the one who writes a file, until it is closed; False where another is. True where nobody can tell."""
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # a file system without locks
+            return True
+    return True
+
+
+def is_written(path: Path) -> bool:
+    """Whether a recorder writes this file now; raises `OSError`."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return not _claim(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def free_bytes(folder: Path) -> int:

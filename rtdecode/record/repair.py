@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rtdecode.errors import RecordingError
-from rtdecode.record.disk import sync_folder, why
+from rtdecode.record.disk import is_written, sync_folder, why
 from rtdecode.record.xdf import Tally, boundary, file_header, stream_footer
 from rtdecode.sources.session_reader import open_bytes
 from rtdecode.sources.xdf_chunks import (
@@ -154,8 +154,11 @@ def repair(path: Path, out: Path | None = None, progress: Progress | None = None
     Raises
     ------
     RecordingError
-        The file cannot be read, holds no stream, or the whole one cannot be written.
+        The file cannot be read, holds no stream, or the whole one cannot be written; or it is being recorded now.
     """
+    with contextlib.suppress(OSError):  # `examine` says what is wrong with it
+        if out is None and is_written(path):
+            raise RecordingError(f"{path} is being recorded now; stop that first, or look at a copy with --out")
     findings = examine(path, progress)
     if findings.whole and out is None:
         return Repaired(path, None, findings)
