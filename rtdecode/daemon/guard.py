@@ -70,6 +70,7 @@ class Guard:
             return
         assert self._process.stdin is not None
         self._process.stdin.close()
+        self._process.kill()  # nothing is left for it to do, and one that somebody has stopped would not end by itself
         self._process.wait()
         self._process = None
 

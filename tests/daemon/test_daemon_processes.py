@@ -1,5 +1,6 @@
 """Real processes that crash, hang and are orphaned: what goes on meanwhile, and what is said of it."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ import pytest
 from daemon_kit import Listener, Process, Session, children, endpoints_of, wait_for
 
 from rtdecode.daemon.bus import EVENT_TOPIC
+from rtdecode.daemon.guard import Guard
 from rtdecode.wire.messages import Event
 from rtdecode.wire.subscriber import Subscriber
 
@@ -405,3 +407,20 @@ def test_systemd_hears_ready_then_pings_then_the_end(session: Session) -> None:
             heard.append(listener.recv(100).decode())
         assert run.end() == 0, run.text
     assert set(heard) == {"READY=1", "WATCHDOG=1", "STOPPING=1"}
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="the guard needs Linux's pidfds")
+def test_a_guard_that_somebody_stopped_holds_up_no_end() -> None:
+    guarding = Guard()
+    guarding.revive()
+    assert guarding._process is not None
+    pid = guarding._process.pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        ends = threading.Thread(target=guarding.close, daemon=True)
+        ends.start()
+        ends.join(30.0)
+        assert not ends.is_alive()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
