@@ -49,7 +49,8 @@ def address() -> str:
 def reader(session: Session, share: str, more: str = "") -> Path:
     session.bundle(locked=True)
     source = f'kind = "zmq"\nformat = "rtdecode"\nendpoint = "{share}"\ntimeout_s = {PATIENCE_S}\n{more}'
-    return session.config(source=source)
+    config: Path = session.config(source=source)
+    return config
 
 
 def windows(listener: Listener, segment: int = 0, status: str = "ok") -> list[Window]:
