@@ -25,6 +25,8 @@ ALIKE, SUSPECTED = 0.1, 3
 #: The line is drawn on for so many seconds, and is level beyond.
 _REACH_S = 600.0
 _ITERATIONS = 8
+#: Iterations end where the line moves by less (seconds).
+_SETTLED_S = 1e-8
 _FLOOR_S = 1e-6
 
 
@@ -162,6 +164,9 @@ def _fit(measured: list[tuple[float, float, float]]) -> tuple[float, float, floa
         s0, s1, s2 = float(weight.sum()), float(wx.sum()), float(wx @ x) + DRIFT**-2
         t0, t1 = float(weight @ value), float(wx @ value)
         determinant = s0 * s2 - s1 * s1
+        before = level, slope
         level, slope = (s2 * t0 - s1 * t1) / determinant, (s0 * t1 - s1 * t0) / determinant
+        if abs(level - before[0]) < _SETTLED_S and abs(slope - before[1]) * _REACH_S < _SETTLED_S:
+            break
     error = math.sqrt(s2 / (s0 * s2 - s1 * s1))
     return level, slope, error + float(sigma[best])

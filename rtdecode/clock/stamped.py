@@ -142,23 +142,25 @@ class Stamped:
         if line is None:
             return None
         strayed = EXACT * line.period
+        learning = self._exact and 2 <= self._learned < self._warm_up and self._number is None
+        limit = self._limit()
+        above, below = (strayed, strayed) if learning else (max(strayed, limit), max(strayed, limit + BACKWARDS_S))
         first = line.at(self._next) + (0.0 if self._hole is None else self._hole.lag(line))
         if len(part) <= FEW:
             late = [stamp - first - k * line.period for k, stamp in enumerate(part.tolist())]
-            if max(late) <= strayed and min(late) >= -strayed:
+            if max(late) <= above and min(late) >= -below:
                 return None
         off = part - (first + line.period * np.arange(len(part)))
-        if off.max() <= strayed and off.min() >= -strayed:
+        if off.max() <= above and off.min() >= -below:
             return None
-        sure = EXACT if self._learned >= 8 else EXACT / 10
-        if self._exact and self._learned >= 2 and self._learned < self._warm_up and self._number is None:
+        if learning:
+            sure = EXACT if self._learned >= 8 else EXACT / 10
             k = int(np.flatnonzero(np.abs(off) > strayed)[0])
             whole = round(float(off[k]) / line.period)
             like = abs(line.period / self._nominal - 1) <= sure or self._learned >= 8
             if whole >= 1 and like and abs(off[k] - whole * line.period) <= sure * line.period:
                 return k
             self._exact = False
-        limit = self._limit()
         steps = np.flatnonzero((off > limit) | (off < -limit - BACKWARDS_S))
         return int(steps[0]) if len(steps) else None
 
