@@ -121,7 +121,8 @@ def planted(path: Path) -> list[Batch]:
     file = SessionFile(info, origins, about, 1.0)
     event = {"type": "description", "origin": "p", "clock_id": "lsl:lab-pc-17:boot-8c1f", "utc_anchor": [1.0, 2.0]}
     parts = [file.begin(), *(file.batch(b, 1.0 + k) for k, b in enumerate(given))]
-    told = {"type": "event", "event": "recording", "text": "recording to /home/erika/sub-Musterfrau_eeg.xdf"}
+    told: dict[str, object] = {"type": "event", "event": "recording"}
+    told |= {"text": "recording to /home/erika/sub-Musterfrau_eeg.xdf"}
     told |= {"details": {"file": "/home/erika/sub-Musterfrau_eeg.xdf", "hours": 7.5, "state": "streaming"}}
     parts += [file.event(json.dumps(event), 5.0), file.event(json.dumps(told), 6.0), file.end({"note": "2026-11-21"})]
     path.write_bytes(b"".join(parts))
