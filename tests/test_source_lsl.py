@@ -16,6 +16,7 @@ import source_files as files
 
 from rtdecode import hostclock
 from rtdecode.errors import SourceError, StampError, StreamNotFoundError
+from rtdecode.record.xdf import text_samples
 from rtdecode.signal import Batch, Chunk, Marker, Notice
 from rtdecode.sources import lsl_markers
 from rtdecode.sources.declare import Declare
@@ -431,3 +432,10 @@ def test_rtdecode_stream_says_what_is_wrong(lsl_here: Path, tmp_path: Path) -> N
         assert done.returncode == code, done.stderr
         assert message in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_text_that_is_not_utf8_is_recorded_byte_for_byte() -> None:
+    marked = [lsl_markers.Marked(np.array([b"caf\xe9"], object), 1.0, None)]
+    raw = lsl_markers.raw_markers(1, marked)
+    assert isinstance(raw.values, tuple)
+    assert b"caf\xe9" in text_samples(2, raw.stamps.tolist(), [[value] for value in raw.values])

@@ -37,7 +37,7 @@ def raw_markers(stream: int, marked: list[Marked]) -> Raw:
     rows = np.stack([one.row for one in marked])
     if rows.dtype != object:
         return Raw(stream, rows, stamps)
-    return Raw(stream, tuple(value.decode("utf-8", "replace") for value in rows.ravel().tolist()), stamps)
+    return Raw(stream, tuple(value.decode("utf-8", "surrogateescape") for value in rows.ravel().tolist()), stamps)
 
 
 class MarkerLink(Link):
