@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 
 from rtdecode.chaos import BUNDLE, truth
 from rtdecode.chaos.faults import FAULTS, faults_over
+from rtdecode.chaos.recorded import missing_samples
 from rtdecode.chaos.tally import Life, Tally
 from rtdecode.encode.bundle import Bundle
 from rtdecode.encode.engines import make_engine
+from rtdecode.record.session import About, SessionFile
+from rtdecode.signal import Batch, Channel, Chunk, StreamInfo
 from rtdecode.wire.messages import Ledger, Window, WireMarker
 
 ZERO = 1000.0
@@ -105,6 +108,47 @@ def test_a_hole_of_the_wrong_length_is_wrong(say: Say) -> None:
     assert wrong(say(truth.samples(100, truth.LENGTH, 1)), message(100, start=40), tally) == ""
     assert wrong(say(truth.samples(500, truth.LENGTH, 1)), message(500, start=440), tally) == ""
     assert "not 60 earlier" in wrong(say(truth.samples(900, truth.LENGTH, 1)), message(900, start=841), tally)
+
+
+def test_a_window_of_which_nobody_tells_is_missed(say: Say) -> None:
+    tally = Tally({1: Life(ZERO, truth.SFREQ)})
+    for first in (0, 25, 100):
+        assert wrong(say(truth.samples(first, truth.LENGTH, 1)), message(first), tally) == ""
+    assert tally.untold() == 2
+    for first in (50, 75):
+        wrong(say(truth.samples(first, truth.LENGTH, 1)), message(first), tally)
+    assert tally.untold() == 0
+
+
+def record(path: Path, *spans: tuple[int, int]) -> None:
+    """A recording of these samples of life 1."""
+    info = StreamInfo(tuple(Channel(name, "eeg", "V") for name in truth.NAMES), truth.SFREQ, "lsl:truth")
+    file = SessionFile(info, (), About({}, {}), 1.0)
+    parts = [file.begin()]
+    for begin, stop in spans:
+        stamps = ZERO + np.arange(begin, stop) / truth.SFREQ
+        parts.append(file.batch(Batch(Chunk(truth.samples(begin, stop - begin, 1), stamps, begin)), 1.0))
+    path.write_bytes(b"".join([*parts, file.end({})]))
+
+
+def test_samples_that_are_in_no_recording_are_counted(tmp_path: Path) -> None:
+    record(tmp_path / "one.xdf", (100, 200), (250, 300))
+    life, nothing = Life(ZERO, truth.SFREQ), Life(ZERO, truth.SFREQ)
+    lives = {1: life, 2: nothing}
+
+    def missing(since: float = -math.inf, until: float = math.inf) -> int:
+        return missing_samples(tmp_path, lives, since, until)
+
+    assert missing() == 50
+    assert missing(ZERO + 240 / truth.SFREQ) == 10
+    life.dropped.append((200, 220))
+    assert missing() == 30
+    life.hear(190, 314)  # decoded, and recorded by nobody: a recorder that fell silent does not come off with 0
+    assert missing() == 45
+    nothing.hear(0, 124)  # a life of which nothing is recorded at all
+    assert missing() == 45 + 125
+    record(tmp_path / "two.xdf", (220, 250), (300, 315))
+    assert missing() == 125
 
 
 def test_every_transport_has_faults_and_the_list_is_printed() -> None:

@@ -13,8 +13,8 @@ from rtdecode.chaos.tally import Life
 def missing_samples(folder: Path, lives: Mapping[int, Life], since: float, until: float) -> int:
     """Samples taken between two host times that were sent and are in none of the recordings.
 
-    Counted inside each life of the sender, between the first and the last of its samples that were recorded: what a
-    sender sent before anybody listened, and what died with it, never reached *acquire*.
+    Counted inside each life of the sender, between the first and the last of its samples that were recorded or that a
+    good window held: what a sender sent before anybody listened, and what died with it, never reached *acquire*.
 
     Parameters
     ----------
@@ -31,10 +31,12 @@ def missing_samples(folder: Path, lives: Mapping[int, Life], since: float, until
         for life in np.unique(rows[:, 1]).astype(int):
             found.setdefault(life, []).extend(rows[rows[:, 1] == life, 0].astype(int).tolist())
     missing = 0
-    for number, counts in found.items():
-        life = lives[number]
-        have = sorted(set(counts))
-        lacking = np.setdiff1d(np.arange(have[0], have[-1] + 1), have)
+    for number, life in lives.items():
+        have = found.get(number, [])
+        known = [*have, *(life.heard or ())]
+        if not known:
+            continue
+        lacking = np.setdiff1d(np.arange(min(known), max(known) + 1), have)
         never = [count for begin, stop in life.dropped for count in range(begin, stop)]
         lacking = np.setdiff1d(lacking, never)
         at = life.zero + lacking / life.sfreq

@@ -129,6 +129,8 @@ class Chaos:
             if row.samples_lost > allowed * SFREQ:
                 text = f"{row.samples_lost} samples are in no recording; {allowed * SFREQ:.0f} are accounted for"
                 row.problems = [*(row.problems or []), text]
+        if untold := self._tally.untold():
+            problems.append(f"of {untold} sliding windows no message told")
         if self._health is None:
             problems.append("no counters were published")
         elif self._health.due != (told := sum(self._health.counts.values())):

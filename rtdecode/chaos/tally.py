@@ -33,17 +33,25 @@ class Life:
         Samples that it never sent.
     skews : list of (int, float)
         From this sample on its clock was so many seconds ahead of the host's.
+    heard : (int, int) or None
+        First and last of its samples that good windows held: what *acquire* is known to have had.
     """
 
     zero: float
     sfreq: float
     dropped: list[tuple[int, int]] = field(default_factory=list)
     skews: list[tuple[int, float]] = field(default_factory=lambda: [(0, 0.0)])
+    heard: tuple[int, int] | None = None
 
     def skew(self, count: int) -> float:
         """Seconds that its clock was ahead at a sample."""
         at = bisect.bisect_right([first for first, _ in self.skews], count) - 1
         return self.skews[at][1]
+
+    def hear(self, first: int, last: int) -> None:
+        """A good window held these samples."""
+        before = self.heard or (first, last)
+        self.heard = min(before[0], first), max(before[1], last)
 
     def stamp(self, count: int) -> float:
         """What its clock said of a sample."""
@@ -99,6 +107,8 @@ class Tally:
         if message.status in ("ok", "late"):
             said = truth.read_witness(arrays["witness"])
             wrong = said.fault or self._misplaced(message, said)
+            if not wrong:
+                self._lives[said.life].hear(said.first, said.last)
         earlier = self._seen.setdefault(key, message.status)
         if not wrong and earlier != message.status and {earlier, message.status} & {"ok", "late"}:
             wrong = f"came twice, as {earlier} and as {message.status}"
@@ -106,6 +116,15 @@ class Tally:
         self.judged.append(judged)
         self.counts[message.status] += 1
         return judged
+
+    def untold(self) -> int:
+        """Sliding windows between the first and the last one of each segment of which no message told."""
+        starts: dict[int, set[int]] = {}
+        for _, segment, start, marker in self._seen:
+            if not marker:
+                starts.setdefault(segment, set()).add(start)
+        hop = round(truth.HOP_S * truth.SFREQ)
+        return sum((max(told) - min(told)) // hop + 1 - len(told) for told in starts.values())
 
     def _misplaced(self, message: Window, said: truth.Witness) -> str:
         """Right samples under the wrong name: another time, another marker, another place in the segment."""

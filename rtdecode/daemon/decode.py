@@ -50,6 +50,9 @@ ACQUIRE_TIMEOUT_S = 20.0
 DRAIN_S = 5.0
 LINGER_S = 2.0
 
+#: What subscribers of a process that crashed may take to connect again: `Subscriber` tries once a second at least.
+RECONNECT_S = 1.5
+
 
 class Decode:
     """Runs one pipeline.
@@ -92,6 +95,11 @@ class Decode:
         with contextlib.ExitStack() as stack:
             self._file = stack.enter_context(contextlib.closing(self._progress_file()))
             earlier = self._file.load()
+            # Before the bundle is loaded, which takes a while: whoever subscribed to the process before this one
+            # connects again meanwhile.
+            self._publisher = Publisher(self._pipeline.publish, hwm=self._pipeline.hwm)
+            stack.callback(self._publisher.close, LINGER_S)
+            bound = hostclock.now()
             path = self._path(earlier)
             opened = verified(path, self._pipeline)
             stack.callback(opened.engine.close)
@@ -102,8 +110,6 @@ class Decode:
                     Server[control.Request](self._context, self._found.decoders[self._name], control.Request)
                 )
             )
-            self._publisher = Publisher(self._pipeline.publish, hwm=self._pipeline.hwm)
-            stack.callback(self._publisher.close, LINGER_S)
             source = self._config.source
             patience = 0.0 if isinstance(source, RecordingConfig | SimulatedConfig) else source.timeout_s
             info = self._follower.connect(self._stop, ACQUIRE_TIMEOUT_S + patience)
@@ -124,6 +130,9 @@ class Decode:
             gc.collect()
             gc.freeze()
             on_ready(self._publisher.endpoint)
+            if earlier is not None:  # what became due meanwhile reaches nobody who is not back yet
+                while hostclock.now() < bound + RECONNECT_S and not self._stop.wait(0.1):
+                    self._attend()
             self._loop()
 
     def _progress_file(self) -> ProgressFile:
