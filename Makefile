@@ -9,8 +9,8 @@ DEMO := $(VENV)/demo
 DEV := $(VENV)/dev
 PIP := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SECONDS ?= 30
-# Processes that run tests side by side, a file each: most of them wait, so that two cores are enough for four.
-WORKERS ?= 4
+# Processes that run tests side by side, a file each: most of them wait, so that two cores are enough for three.
+WORKERS ?= 3
 
 # One thread per operation: the daemon's own setting, and two cores are enough for everything here.
 export OMP_NUM_THREADS ?= 1
