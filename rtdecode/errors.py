@@ -16,7 +16,8 @@
     │   └── EncodeError           6   one window failed (recoverable: that window is `failed`)
     ├── WireError                 7   a message or an endpoint
     │   └── PortInUseError        7   another process holds the address
-    └── ProcessError              8   a process of the daemon that died or does not answer
+    ├── ProcessError              8   a process of the daemon that died or does not answer
+    └── NotRecordedError          9   samples that were to be recorded and were not
 
 Every error names what is at fault, what was expected and what to do. The command line prints the message without a
 traceback and exits with the code; anything else that escapes is a bug and exits with 70 and a traceback.
@@ -99,3 +100,9 @@ class ProcessError(RtdecodeError):
     """A process of the daemon died or does not answer."""
 
     exit_code = 8
+
+
+class NotRecordedError(RtdecodeError):
+    """A session has ended, and samples that were to be recorded were not."""
+
+    exit_code = 9

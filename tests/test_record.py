@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 from rtdecode.errors import ConfigError, RecordingError
 from rtdecode.record.info import describe
 from rtdecode.record.names import Entities, suffix_of
-from rtdecode.record.recorder import RESULT_BYTES, Recorder, Settings
+from rtdecode.record.recorder import RESULT_BYTES, Recorder
 from rtdecode.record.recorder import RESULTS as QUEUED_RESULTS
 from rtdecode.record.repair import examine, repair
 from rtdecode.record.session import About, SessionFile
+from rtdecode.record.settings import Settings
 from rtdecode.signal import Batch, Channel, Chunk, Marker, Notice, Offset, Origin, Raw, StreamInfo, even_stamps
 from rtdecode.sources.recording import RecordingSource
 from rtdecode.sources.session_reader import CLOCK, RESULTS, SAMPLES, SessionReader, load_session

@@ -11,6 +11,9 @@ def acquire(
     hold: Annotated[
         int, typer.Option(help="Wait for so many decoders before a recording or a simulation starts.", min=0)
     ] = 0,
+    resumed: Annotated[
+        bool, typer.Option("--resumed", help="The session has begun already, in a process that crashed.")
+    ] = False,
 ) -> None:
     """Read the source, and serve its samples to the decoders. One process of a session; `run` starts them all.
 
@@ -33,4 +36,4 @@ def acquire(
 
     with stop_on_signals() as stop:
         realtime.apply(loaded, "acquire", stop.supervised)
-        Acquire(loaded, stop).run(ready, hold=hold)
+        Acquire(loaded, stop).run(ready, hold=hold, resumed=resumed)

@@ -28,7 +28,7 @@ from rtdecode.daemon.process import Stop
 from rtdecode.daemon.recording import ERRORS, Recording
 from rtdecode.daemon.rpc import Server, bind
 from rtdecode.daemon.sources import make_source
-from rtdecode.errors import ConfigError, RtdecodeError
+from rtdecode.errors import ConfigError, NotRecordedError, RtdecodeError
 from rtdecode.signal import Batch, Notice, SourceState, StreamInfo
 from rtdecode.sources.base import Source
 from rtdecode.wire.clock import clock_id
@@ -84,7 +84,7 @@ class Acquire:
         self._asked = self._began
         self._closing = threading.Event()
 
-    def run(self, on_ready: Callable[[], None], *, hold: int = 0) -> None:
+    def run(self, on_ready: Callable[[], None], *, hold: int = 0, resumed: bool = False) -> None:
         """Read until the source ends or somebody asks to stop; then serve the log until the decoders have it all.
 
         Parameters
@@ -93,9 +93,15 @@ class Acquire:
             Called when the stream is found and the endpoints answer.
         hold : int
             Wait for so many decoders before the first sample of a recording or a simulation is read.
+        resumed : bool
+            The session has begun already, in a process that crashed: a recording that cannot go on does not end it.
 
         Raises
         ------
+        ConfigError
+            The session is to be recorded, and no file can be begun.
+        NotRecordedError
+            At the end: samples that were to be recorded were not.
         RtdecodeError
             The stream is not found, or the source failed, after everything it had given was served.
         """
@@ -126,6 +132,8 @@ class Acquire:
             if self._config.recording is not None:
                 self._recording = Recording(self._config, self._info, self._source.origins)
                 stack.callback(self._close_recording, self._recording)
+                if not resumed:
+                    self._recording.must_begin()
             self._event("connected", f"reading {self._info.source}", {"source": self._info.source})
             on_ready()
             if hold and isinstance(self._config.source, RecordingConfig | SimulatedConfig):
@@ -143,6 +151,11 @@ class Acquire:
                 raise
             else:
                 self._end()
+        if self._config.recording is not None and self._recording is not None and self._recording.lost:
+            raise NotRecordedError(
+                f"{self._recording.lost} samples were not recorded to {self._config.recording.dir}; the events tell "
+                "when, and why"
+            )
 
     def _open(self) -> StreamInfo:
         """Open the source. Looking for a stream may take a minute, which nobody who says stop wants to wait for."""

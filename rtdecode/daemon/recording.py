@@ -10,9 +10,10 @@ from rtdecode.config import Config
 from rtdecode.daemon.control import Status, ask, control_endpoints
 from rtdecode.errors import ConfigError, RtdecodeError
 from rtdecode.record.names import Entities
-from rtdecode.record.recorder import Recorder, Settings
+from rtdecode.record.recorder import Recorder
 from rtdecode.record.results import ResultRecorder
 from rtdecode.record.session import About
+from rtdecode.record.settings import Settings
 from rtdecode.signal import Batch, Notice, Origin, StreamInfo
 from rtdecode.wire.clock import clock_id, utc_anchor
 from rtdecode.wire.endpoint import check_endpoint
@@ -24,6 +25,9 @@ ERRORS = frozenset({"error", "recording failed", "samples not recorded"})
 
 #: Seconds that a pipeline may take to say where it publishes.
 _PATIENCE_S = 1.0
+
+#: Seconds that the first file may take, before the session begins all the same.
+_FIRST_FILE_S = 30.0
 
 #: Seconds that the last results may take to come, once everything is decoded.
 _LAST_RESULTS_S = 2.0
@@ -61,10 +65,32 @@ class Recording:
             queue=round(wanted.queue_mb * 1e6),
             start=wanted.start,
         )
+        self._wanted = wanted.start
         self._recorder = Recorder(info, origins, settings, _about(config))
         self._results: ResultRecorder | None = None
         if wanted.results and config.pipelines:
             self._results = ResultRecorder(self._recorder, tuple(config.pipelines), _publishers(config))
+
+    def must_begin(self) -> None:
+        """Wait until the first file is begun, where one is to be from the start.
+
+        Raises
+        ------
+        ConfigError
+            It cannot be.
+        """
+        refusal = self._recorder.refusal(_FIRST_FILE_S) if self._wanted else ""
+        if refusal:
+            self._recorder.stop()  # nothing has come, so nothing is lost
+            raise ConfigError(
+                f"recording.dir: {refusal}; a session that is to be recorded does not begin without: expected a folder "
+                "that takes files, or `start = false`"
+            )
+
+    @property
+    def lost(self) -> int:
+        """Samples that were not recorded; final after `close`."""
+        return self._recorder.lost
 
     def put(self, batch: Batch) -> None:
         """Record a batch; never waits."""

@@ -29,7 +29,7 @@ from rtdecode.daemon.lock import locked
 from rtdecode.daemon.process import GROUP_SIGNALS, SUPERVISED, announce, follow_parent
 from rtdecode.daemon.supervised import BEAT, LEAVING, REFUSED, News
 from rtdecode.daemon.systemd import Watchdog, notify
-from rtdecode.errors import ProcessError
+from rtdecode.errors import NotRecordedError, ProcessError
 from rtdecode.wire.endpoint import refuse_live_ipc
 
 #: A process that crashes more often than this within the window below is given up. The window is of the time that it
@@ -42,7 +42,7 @@ FIRST_BACKOFF_S = 0.2
 PATIENCE_S = 15.0
 
 #: Exit codes by which a process says what is wrong (see `rtdecode.errors`); anything else is a crash.
-SAID = range(1, 8)
+SAID = frozenset({*range(1, 8), NotRecordedError.exit_code})
 
 #: Seconds from one look at the children to the next.
 TICK_S = 0.25
@@ -220,7 +220,7 @@ class Supervisor:
         if code:
             self._fail(code)
             self._logger.error("acquire failed", code=_exit_code(code))
-        elif not self._stopping and not self._config.session.exit_at_end:
+        if code in (0, NotRecordedError.exit_code) and not self._stopping and not self._config.session.exit_at_end:
             return  # the decoders wait for a signal, as they were told
         self._stopping = self._stopping or "the end of acquire"
         # With an end that was announced they are leaving already; after a crash nobody told them.
@@ -313,7 +313,7 @@ class Supervisor:
         path, session = str(self._config.path), self._config.session
         if child is self._acquire:
             # Whoever it was to wait for is there by the time that the session has begun, and would not ask again.
-            arguments = ["acquire", path, "--hold", str(0 if self._announced else self._hold)]
+            arguments = ["acquire", path, *(["--resumed"] if self._announced else ["--hold", str(self._hold)])]
         else:
             arguments = ["decode", path, child.name]
         patience = session.start_s + getattr(self._config.source, "timeout_s", 0.0)

@@ -8,7 +8,7 @@ disk takes no more, what waits stays in the queue as long as it has room, and go
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from rtdecode import hostclock
 from rtdecode.record.disk import GrowingFile, free_bytes, nominal_rate, sync_folder, why
 from rtdecode.record.items import Line, Result, ResultQueue, samples_of, size_of
-from rtdecode.record.names import Entities, create, first_run, suffix_of
+from rtdecode.record.names import create, first_run, suffix_of
 from rtdecode.record.session import About, SessionFile
+from rtdecode.record.settings import Settings
 from rtdecode.record.xdf import boundary
 from rtdecode.signal import Batch, Notice, Origin, StreamInfo
 
@@ -45,37 +46,6 @@ _AT_ONCE = 8_000_000
 
 #: Estimated bytes a second of everything beside the samples.
 _OVERHEAD = 8_000
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Where and how to record.
-
-    Parameters
-    ----------
-    folder : Path
-        Where the files go; made if it is not there.
-    entities : Entities
-        Their names.
-    flush_s : float
-        Seconds between writes: what a kill may cost.
-    sync_s : float
-        Seconds between writes to the medium: what a power cut may cost; 0 leaves it to the system.
-    min_free : int
-        Bytes that stay free on the disk.
-    queue : int
-        Bytes of samples that may wait, for the thread or for room on the disk.
-    start : bool
-        Record from the start, or wait for `Recorder.start`.
-    """
-
-    folder: Path
-    entities: Entities
-    flush_s: float = 0.25
-    sync_s: float = 10.0
-    min_free: int = 50_000_000
-    queue: int = 64_000_000
-    start: bool = True
 
 
 class _UnfitError(Exception):
@@ -120,6 +90,8 @@ class Recorder:
         self._n_written = 0
         self._n_bytes = 0
         self._lost = self._told_lost = 0
+        self._trouble = ""
+        self._tried = threading.Event()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
         self._thread.start()
@@ -172,6 +144,16 @@ class Recorder:
         """Close the file, with what has been put so far, and record no more until `start`."""
         self._wanted = False
 
+    def refusal(self, timeout: float) -> str:
+        """Why the first file could not be begun; empty where it was, or is not after `timeout` seconds."""
+        self._tried.wait(timeout)
+        return self._trouble if self._file is None else ""
+
+    @property
+    def lost(self) -> int:
+        """Samples that were not recorded; final after `close`."""
+        return self._lost
+
     def status(self) -> dict[str, str | int | float | bool | None]:
         """For the control socket."""
         file = self._file
@@ -195,6 +177,7 @@ class Recorder:
 
     def _work(self) -> None:
         self._turn()
+        self._tried.set()
         while not self._ending.wait(self._settings.flush_s):
             self._turn()
         self._retry_at = 0.0
@@ -353,6 +336,7 @@ class Recorder:
             self._file.close()
             self._file = self._session = None
         self._retry_at = now + RETRY_S
+        self._trouble = f"{path}: {reason}"
         if not self._in_trouble:
             text = (
                 f"NOT RECORDING: {path}: {reason}; decoding goes on, what comes is kept up to "

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -178,6 +179,21 @@ def test_a_disk_that_takes_no_more_is_told_and_decoding_goes_on(session: Session
         assert samples is not None
         n += len(samples.all_stamps)
     assert n == 6 * SFREQ
+
+
+def test_what_was_not_recorded_shows_in_the_exit_code(session: Session) -> None:
+    bundle = session.bundle()
+    config = with_recording(session.config(source='kind = "simulated"\nseconds = 2'), "results = false\n")
+    run = session.start("run", str(config), "--hold", "1")
+    listener = session.listen().connected()
+    run.ready()
+    shutil.rmtree(session.folder / "rec")
+    (session.folder / "rec").write_text("in the way")
+    session.go(config)
+    assert run.end() == 9, run.text
+    assert "samples were not recorded" in run.text
+    assert "crashed" not in run.text
+    assert listener.digests() == expected_windows(bundle, seconds=2)
 
 
 def _pid_of_acquire(run: int) -> int | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 import zmq
-from daemon_kit import NAMES, Session, wait_for
+from daemon_kit import NAMES, SFREQ, Session, wait_for
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -202,3 +202,28 @@ def test_everything_is_gone_after_the_end(session: Session) -> None:
     assert run.end(60) == 0, run.text
     assert not any(one.is_running() for one in before)
     assert [one.name for one in (session.folder / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_a_folder_that_takes_no_recording(session: Session) -> None:
+    session.bundle()
+    (session.folder / "rec").write_text("in the way")
+    config = session.config(source='kind = "simulated"\nseconds = 1')
+    config.write_text(config.read_text() + '[recording]\ndir = "rec"\nmin_free_mb = 0\n')
+    run = session.start("run", str(config))
+    assert run.end(60) == 2, run.text
+    assert not [line for line in run.lines if line.startswith("READY")]
+    assert "recording.dir" in run.text
+    assert str(session.folder / "rec") in run.text
+    assert "Traceback" not in run.text
+
+
+def test_a_folder_that_takes_no_recording_ends_no_session_that_has_begun(session: Session) -> None:
+    session.bundle()
+    (session.folder / "rec").write_text("in the way")
+    config = session.config(source='kind = "simulated"\nseconds = 1')
+    config.write_text(config.read_text() + '[recording]\ndir = "rec"\nmin_free_mb = 0\n')
+    acquire = session.start("acquire", str(config), "--resumed")
+    assert acquire.end(60) == 9, acquire.text
+    assert [line for line in acquire.lines if line.startswith("READY acquire")]
+    assert "NOT RECORDING" in acquire.text
+    assert f"{SFREQ:.0f} samples were not recorded" in acquire.text
