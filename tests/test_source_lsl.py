@@ -21,6 +21,7 @@ from rtdecode.signal import Batch, Chunk, Marker, Notice
 from rtdecode.sources import lsl_markers
 from rtdecode.sources.declare import Declare
 from rtdecode.sources.lsl import LslSource, MarkerQuery
+from rtdecode.sources.lsl_streams import channels_of
 from rtdecode.sources.recording import RecordingSource
 
 
@@ -439,3 +440,13 @@ def test_text_that_is_not_utf8_is_recorded_byte_for_byte() -> None:
     raw = lsl_markers.raw_markers(1, marked)
     assert isinstance(raw.values, tuple)
     assert b"caf\xe9" in text_samples(2, raw.stamps.tolist(), [[value] for value in raw.values])
+
+
+def test_a_description_that_is_no_xml_is_refused_by_name() -> None:
+    import pylsl
+
+    info = pylsl.StreamInfo("amp", "EEG", 1, 100.0, "float32", "amp-1")
+    channel = info.desc().append_child("channels").append_child("channel")
+    channel.append_child_value("label", "a\x01b")
+    with pytest.raises(SourceError, match=r"name 'amp'.* has a description that is no XML"):
+        channels_of(info)

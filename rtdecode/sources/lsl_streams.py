@@ -137,8 +137,20 @@ def same_host(info: Any) -> bool:
 
 
 def channels_of(info: Any) -> list[RawChannel]:
-    """What the stream's description says about its channels (XDF wiki, meta-data of EEG streams)."""
-    root = ElementTree.fromstring(info.as_xml())
+    """What the stream's description says about its channels (XDF wiki, meta-data of EEG streams).
+
+    Raises
+    ------
+    SourceError
+        It is no XML: liblsl writes control characters as they are.
+    """
+    try:
+        root = ElementTree.fromstring(info.as_xml())
+    except ElementTree.ParseError as error:
+        raise SourceError(
+            f"the LSL stream ({describe_stream(info)}) has a description that is no XML ({error}): a name, label or "
+            "unit holds control characters; correct the sender"
+        ) from None
     listed = root.findall("./desc/channels/channel")
     if len(listed) != info.channel_count():  # a description of other channels than those that come describes nothing
         return [RawChannel() for _ in range(info.channel_count())]
