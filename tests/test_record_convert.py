@@ -165,6 +165,10 @@ def test_the_verbs_by_hand(session: Path, tmp_path: Path) -> None:
     assert told["whole"]
     assert told["session"]["samples"] == 150
     assert (told["session"]["segments"], told["session"]["holes"]) == (2, 1)
+    empty = tmp_path / "empty.xdf"
+    empty.write_bytes(whole[: whole.index(b"</info>") + 20])  # within the first stream's header
+    for verb, code in (("info", 0), ("repair", 3)):
+        assert "there is nothing to make whole" in " ".join(rtdecode(verb, str(empty), code=code).split())
     session.write_bytes(whole[:-500])
     assert "NOT WHOLE" in rtdecode("info", str(session))
     assert "session repair" in rtdecode("convert", str(session), str(tmp_path / "x_raw.fif"), "--to", "fif", code=3)

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from hypothesis.extra import numpy as hnp
 
 from rtdecode.errors import RecordingError
 from rtdecode.record import xdf
+from rtdecode.record.disk import claimed
+from rtdecode.record.info import describe
 from rtdecode.record.repair import examine, repair
 from rtdecode.signal import Origin
 from rtdecode.sources.xdf_chunks import DTYPES, MAGIC, Torn, read_head, read_samples, scan
@@ -214,6 +217,35 @@ def test_damage_costs_what_lies_before_the_next_boundary(tmp_path: Path, seed: i
     assert examine(path).whole
     streams = {s["info"]["name"][0]: s for s in read(path.read_bytes())}
     assert len(streams["a"]["time_stamps"]) >= 18 - 9
+
+
+def test_a_repair_that_was_broken_off_is_in_nobodys_way(tmp_path: Path) -> None:
+    whole, _ = small_file()
+    path = tmp_path / "a[1].xdf"
+    path.write_bytes(whole[:-30])
+    for left in ("a[1].xdf.repairing", "a[1].xdf.0badcafe.repairing", "b.xdf.0badcafe.repairing"):
+        (tmp_path / left).write_bytes(b"a part of it")
+    assert repair(path).kept is not None
+    assert examine(path).whole
+    assert sorted(one.name for one in tmp_path.iterdir()) == [
+        "a[1].xdf",
+        "a[1].xdf.cut",
+        "b.xdf.0badcafe.repairing",
+    ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows replaces no file that is open")
+def test_two_do_not_repair_one_file_at_once(tmp_path: Path) -> None:
+    whole, _ = small_file()
+    path = tmp_path / "a.xdf"
+    path.write_bytes(whole[:-30])
+    with claimed(path) as free:
+        assert free
+        with pytest.raises(RecordingError, match="or repaired"):
+            repair(path)
+        assert describe(path)["written"]
+    assert not describe(path)["written"]
+    assert repair(path).kept is not None
 
 
 def test_a_whole_file_is_left_alone_and_an_existing_one_never_overwritten(tmp_path: Path) -> None:

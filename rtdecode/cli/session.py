@@ -151,15 +151,20 @@ def _print(found: dict[str, Any]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from rtdecode.record.repair import NO_STREAM
+
     console = Console()
-    state = "whole" if found["whole"] else "NOT WHOLE"
+    state = "whole" if found["whole"] else "being written" if found["written"] else "NOT WHOLE"
     console.print(f"[bold]{escape(found['file'])}[/]: {found['bytes']} bytes, {state}")
     if not found["whole"]:
-        console.print(
-            f"{found['lost_bytes']} bytes are no sound chunk, {found['unclosed']} streams have no end: "
-            "rtdecode session repair makes it whole",
-            style="yellow",
-        )
+        told = f"{found['lost_bytes']} bytes are no sound chunk, {found['unclosed']} streams have no end: "
+        if found["written"]:
+            told += "it is being recorded now, or repaired"
+        elif not found["streams"]:
+            told = f"it {NO_STREAM}"
+        else:
+            told += "rtdecode session repair makes it whole"
+        console.print(told, style="yellow", soft_wrap=True)
     table = Table("stream", "type", "format", "channels", "Hz", "samples", "seconds", box=None, header_style="bold")
     for one in found["streams"]:
         table.add_row(

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rtdecode.signal import Origin, StreamInfo
@@ -105,13 +105,23 @@ def _claim(descriptor: int) -> bool:
     return True
 
 
-def is_written(path: Path) -> bool:
-    """Whether a recorder writes this file now; raises `OSError`."""
+@contextlib.contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Keep other repairs off a file; gives False where one of them, or a recorder, has it. Raises `OSError`."""
+    if sys.platform == "win32":  # which replaces no file that is open
+        yield True
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        return not _claim(descriptor)
+        yield _claim(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_written(path: Path) -> bool:
+    """Whether a recorder or a repair has this file now; raises `OSError`."""
+    with claimed(path) as free:
+        return not free
 
 
 def free_bytes(folder: Path) -> int:

@@ -1,11 +1,13 @@
 """What a recorded file holds, for people and for programs."""
 
+import contextlib
 import json
 import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from rtdecode.record.disk import is_written
 from rtdecode.record.repair import Progress, examine
 from rtdecode.sources.session_reader import CLOCK, EVENTS, RESULTS, SessionReader, StoredSession, load_session
 
@@ -16,8 +18,8 @@ def describe(path: Path, progress: Progress | None = None) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``whole`` (bool), ``lost_bytes``, ``unclosed`` (streams without a footer), ``streams`` (a list), and, of a
-        session of the daemon's own, ``session``.
+        ``whole`` (bool), ``written`` (a recorder, or a repair, has it now), ``lost_bytes``, ``unclosed`` (streams
+        without a footer), ``streams`` (a list), and, of a session of the daemon's own, ``session``.
 
     Raises
     ------
@@ -40,10 +42,14 @@ def describe(path: Path, progress: Progress | None = None) -> dict[str, Any]:
         }
         for number, stream in findings.streams.items()
     ]
+    written = False
+    with contextlib.suppress(OSError):
+        written = is_written(path)
     told: dict[str, Any] = {
         "file": str(path),
         "bytes": findings.size,
         "whole": findings.whole,
+        "written": written,
         "lost_bytes": findings.lost_bytes,
         "unclosed": len(findings.unclosed),
         "streams": streams,

@@ -1,14 +1,16 @@
 """What is wrong with an XDF file, and a whole file made of the sound part of it."""
 
 import contextlib
+import glob
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rtdecode.errors import RecordingError
-from rtdecode.record.disk import is_written, sync_folder, why
+from rtdecode.record.disk import claimed, sync_folder, why
 from rtdecode.record.xdf import Tally, boundary, file_header, stream_footer
 from rtdecode.sources.session_reader import open_bytes
 from rtdecode.sources.xdf_chunks import (
@@ -27,6 +29,9 @@ from rtdecode.sources.xdf_chunks import (
     read_xml,
     scan,
 )
+
+#: Of a file that a repair can do nothing for.
+NO_STREAM = "holds no stream: it ends before the first header; there is nothing to make whole"
 
 #: Told of how many bytes have been read, and of how many there are.
 Progress = Callable[[int, int], object]
@@ -154,23 +159,36 @@ def repair(path: Path, out: Path | None = None, progress: Progress | None = None
     Raises
     ------
     RecordingError
-        The file cannot be read, holds no stream, or the whole one cannot be written; or it is being recorded now.
+        The file cannot be read, holds no stream, or the whole one cannot be written; or somebody has it now.
     """
-    with contextlib.suppress(OSError):  # `examine` says what is wrong with it
-        if out is None and is_written(path):
-            raise RecordingError(f"{path} is being recorded now; stop that first, or look at a copy with --out")
+    if out is not None:
+        return _repair(path, out, progress)
+    with contextlib.ExitStack() as stack:
+        try:
+            free = stack.enter_context(claimed(path))
+        except OSError:  # `examine` says what is wrong with it
+            free = True
+        if not free:
+            raise RecordingError(
+                f"{path} is being recorded now, or repaired; let that end first, or look at a copy with --out"
+            )
+        return _repair(path, None, progress)
+
+
+def _repair(path: Path, out: Path | None, progress: Progress | None) -> Repaired:
     findings = examine(path, progress)
     if findings.whole and out is None:
         return Repaired(path, None, findings)
     if not findings.streams:
-        raise RecordingError(f"{path} holds no stream: it ends before the first header; there is nothing to make whole")
+        raise RecordingError(f"{path} {NO_STREAM}")
     target, kept = out or path, None
-    fresh = target.with_name(target.name + ".repairing")
+    fresh = target.with_name(f"{target.name}.{secrets.token_hex(4)}.repairing")
     if out is not None and out.exists():
         raise RecordingError(f"{out} exists; expected a new file")
     try:
         _write(path, fresh, findings.has_header)
         if out is None:
+            _sweep(path, fresh)
             kept = _keep(path)
         os.replace(fresh, target)
         sync_folder(target.parent)
@@ -179,6 +197,14 @@ def repair(path: Path, out: Path | None = None, progress: Progress | None = None
             fresh.unlink(missing_ok=True)
         raise RecordingError(f"{target} cannot be written: {why(error)}; name another place with --out") from error
     return Repaired(target, kept, findings)
+
+
+def _sweep(path: Path, fresh: Path) -> None:
+    """Remove what repairs of this file left that were broken off; none but ours runs, for the file is claimed."""
+    name = glob.escape(path.name)
+    for left in {*path.parent.glob(f"{name}.repairing"), *path.parent.glob(f"{name}.*.repairing")} - {fresh}:
+        with contextlib.suppress(OSError):
+            left.unlink()
 
 
 def _write(path: Path, fresh: Path, has_header: bool) -> None:
