@@ -28,7 +28,7 @@ from rtdecode.daemon.process import Stop
 from rtdecode.daemon.recording import ERRORS, Recording
 from rtdecode.daemon.rpc import Server, bind
 from rtdecode.daemon.sources import make_source
-from rtdecode.errors import ConfigError, NotRecordedError, RtdecodeError
+from rtdecode.errors import ConfigError, NotRecordedError, ProcessError, RtdecodeError
 from rtdecode.signal import Batch, Notice, SourceState, StreamInfo
 from rtdecode.sources.base import Source
 from rtdecode.wire.clock import clock_id
@@ -46,6 +46,9 @@ TROUBLE = frozenset({SourceState.STALLED, SourceState.RECOVERING, SourceState.CH
 
 #: How long a recording waits for the decoders that the supervisor announced.
 HOLD_TIMEOUT_S = 120.0
+
+#: Decoders that may follow, those on other machines included.
+FOLLOWERS = 64
 
 #: Live messages that wait for a slow decoder; what it misses beyond them it finds in the log.
 QUEUED = 1000
@@ -83,6 +86,7 @@ class Acquire:
         self._asked_for: set[str] = set()
         self._asked = self._began
         self._closing = threading.Event()
+        self._serving_failed: Exception | None = None
 
     def run(self, on_ready: Callable[[], None], *, hold: int = 0, resumed: bool = False) -> None:
         """Read until the source ends or somebody asks to stop; then serve the log until the decoders have it all.
@@ -181,6 +185,8 @@ class Acquire:
         account = self._account = SourceAccount(hostclock.now(), self._info.sfreq, self._config.source.stall_s)
         while not self._stop.requested:
             self._attend()
+            if self._serving_failed is not None:
+                raise self._serving_failed
             asked = hostclock.now()
             timeout = min(account.wait(asked), READ_TIMEOUT_S)
             batch = self._source.read(timeout)
@@ -282,7 +288,7 @@ class Acquire:
             self._closing.wait(0.02)
         self._stop.supervised.leave()
         if self._followers:
-            self._logger.warning("left before these decoders had everything", decoders=sorted(self._followers))
+            self._event("left", f"left before these decoders had everything: {', '.join(sorted(self._followers))}")
 
     # --- answers ------------------------------------------------------------------------------------------------------
 
@@ -290,25 +296,28 @@ class Acquire:
         poller = zmq.Poller()
         poller.register(log.socket, zmq.POLLIN)
         poller.register(asked.socket, zmq.POLLIN)
-        while not self._closing.is_set():
-            poller.poll(100)
-            while (request := log.receive()) is not None:
-                self._answer_log(log, *request)
-            while (question := asked.receive()) is not None:
-                self._answer_control(asked, *question)
+        try:
+            while not self._closing.is_set():
+                poller.poll(100)
+                while (request := log.receive()) is not None:
+                    self._answer_log(log, *request)
+                while (question := asked.receive()) is not None:
+                    self._answer_control(asked, *question)
+        except Exception as error:  # without answers decoders starve: the whole process has crashed
+            self._serving_failed = error
 
     def _answer_log(self, log: Server[bus.LogRequest], caller: Any, request: bus.LogRequest) -> None:
         received = hostclock.now()
         if isinstance(request, bus.Clock):
             reading = bus.Reading(received=received, answered=hostclock.now(), clock=clock_id())
             return log.answer(caller, msgspec.to_builtins(reading))
-        self._asked = received
         state = bus.LogState(run=self._run, oldest=self._log.oldest, next=self._log.next, info=None)
         frames: list[bytes] = []
         match request:
             case bus.Info():
                 state = msgspec.structs.replace(state, info=self._info)
             case bus.Since(seq=seq):
+                self._asked = received
                 entries = self._log.since(seq, bus.PAGE_BYTES)
                 state = msgspec.structs.replace(
                     state,
@@ -317,6 +326,9 @@ class Acquire:
                 )
                 frames = [frame for entry in entries for frame in entry.frames]
             case bus.Follow(name=name):
+                if name not in self._followers and len(self._followers) >= FOLLOWERS:
+                    return log.refuse(caller, ProcessError(f"{FOLLOWERS} decoders follow already; expected no more"))
+                self._asked = received
                 self._followers.add(name)
                 if not request.remote:
                     self._asked_for.add(name)

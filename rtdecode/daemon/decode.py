@@ -186,6 +186,8 @@ class Decode:
         """Show the supervisor that this loop turns, and publish what it has to say."""
         for news in self._stop.supervised.attend():
             self._announcer.say(news.event, news.text, **news.details)
+        if not self._feed.ended:
+            self._follower.here()
 
     def _turn(self) -> None:
         self._attend()
@@ -229,6 +231,9 @@ class Decode:
             self._asked.refuse(self._swap.caller, ProcessError("the process ends"))
             self._swap = None
         if not self._feed.ended:
+            if self._follower.behind:
+                text = f"entries of acquire's log from {self._follower.next} on were not decoded: it answers no more"
+                self._announcer.say("lost", text, first=self._follower.next)
             self._announcer.say("stop", f"stopped by {self._stop.reason}")
         self._health()
         self._follower.leave()

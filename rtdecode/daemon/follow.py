@@ -21,6 +21,9 @@ from rtdecode.wire.messages import Event
 #: Seconds that the log may take to answer. Live samples wait in their queue meanwhile.
 ASK_TIMEOUT_S = 0.5
 
+#: How often *acquire* is told that we are still there.
+HERE_EVERY_S = 1.0
+
 #: Live messages that wait while a window is encoded; what does not fit is in the log.
 QUEUED = 2000
 
@@ -84,6 +87,7 @@ class Follower:
         self.behind = True
         self._segment = 0
         self._joined = False
+        self._here_at = 0.0
 
     def connect(self, stop: Stop, timeout: float) -> StreamInfo | None:
         """Ask *acquire* for its stream until it answers; None where we are asked to stop first.
@@ -142,6 +146,12 @@ class Follower:
         """Tell *acquire* that we are ready."""
         self._client.ask(bus.Follow(name=self._name), 2.0)
 
+    def here(self) -> None:
+        """Tell *acquire* now and then that we are still at it: its log must not go while we have live samples to do."""
+        if hostclock.now() >= self._here_at:
+            self._here_at = hostclock.now() + HERE_EVERY_S
+            self._client.tell(bus.Follow(name=self._name))
+
     def leave(self) -> None:
         """Tell *acquire* that we need nothing more; one that is gone need not know."""
         try:
@@ -164,9 +174,11 @@ class Follower:
         if state.run != self.run:
             yield self._restart(state.run)
             return
-        if state.oldest > self.next:
-            missed = Lost(self.next, state.first if state.counts else state.oldest)
-            self.next = missed.stop
+        # Not by `oldest` alone: an entry may have left between the reading of it and that of the entries.
+        first = state.first if state.counts else state.oldest
+        if first > self.next:
+            missed = Lost(self.next, first)
+            self.next = first
             if self._joined:
                 yield missed
         self._joined = True

@@ -172,6 +172,11 @@ class Client:
             raise _errors().get(answer.error, ProcessError)(answer.text)
         return answer.result, frames
 
+    def tell(self, request: msgspec.Struct) -> None:
+        """Ask, and do not wait: whatever is answered is dropped."""
+        with contextlib.suppress(zmq.Again):
+            self._socket.send(msgspec.msgpack.encode(request), zmq.NOBLOCK)
+
     def close(self) -> None:
         """Let go of the socket."""
         self._socket.close()
