@@ -243,6 +243,14 @@ def test_an_interrupted_stream_says_what_it_cost() -> None:
     assert (over.event, over.details["segment"], over.details["first_start"]) == ("gap over", 1, 0)
 
 
+def test_a_restart_that_took_no_time_is_no_gap_of_so_many_seconds() -> None:
+    decoder, _ = make([Sliding(name="s", length=0.1, hop=0.05)], Handling())
+    decoder.push(chunk(ramp(0, 22), 0))
+    decoder.push(replace(chunk(ramp(0, 30), 0, segment=1), stamps=0.22 + np.arange(30) / SFREQ))
+    _, over = decoder.incidents()
+    assert over.text.startswith("a restart is over")
+
+
 # --- filling ----------------------------------------------------------------------------------------------------------
 
 

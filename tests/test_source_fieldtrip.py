@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from rtdecode import hostclock
 from rtdecode.clock.stream_clock import StreamClock
-from rtdecode.errors import SourceError, StreamNotFoundError
+from rtdecode.errors import PortInUseError, SourceError, StreamNotFoundError
 from rtdecode.signal import Batch, Channel, Chunk, Notice, Raw, SourceState, StreamInfo
 from rtdecode.sources import fieldtrip_wire as wire
 from rtdecode.sources.change import ChangedError
@@ -516,6 +516,28 @@ def test_a_counter_that_goes_back_begins_a_segment(server: FieldTripServer, how:
     assert first.first_index == 0
     # What is recorded has one clock throughout, that no reader takes for two.
     assert (np.diff(np.concatenate([raw.stamps for raw in seen.raw()])) > 0).all()
+
+
+def test_a_counter_that_jumps_beyond_all_that_can_have_come_begins_a_segment(server: FieldTripServer) -> None:
+    with connected(server.port) as client:
+        client.put_header(header())
+        with source_of(server.port) as source:
+            seen = Seen(source)
+            client.put_samples(ramp(0, 100))
+            seen.until(lambda: len(seen.column()) == 100)
+            with server.store._grown:
+                server.store._samples = 2**32 - 50
+                server.store._grown.notify_all()
+            seen.until(lambda: SourceState.STREAMING in seen.states)
+            client.put_samples(ramp(0, 20))
+            seen.until(lambda: seen.column(1)[-20:] == list(range(20)))
+    assert f"jumped from 100 to {2**32 - 50}" in seen.notices[0].text
+    assert not [notice for notice in seen.notices if notice.event in ("lost", "backlog")]
+
+
+def test_a_port_that_is_taken_is_told_as_such(server: FieldTripServer) -> None:
+    with pytest.raises(PortInUseError, match=str(server.port)):
+        FieldTripServer(port=server.port)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -433,6 +434,18 @@ def test_rtdecode_stream_says_what_is_wrong(lsl_here: Path, tmp_path: Path) -> N
         assert done.returncode == code, done.stderr
         assert message in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_rtdecode_stream_on_a_port_that_is_taken_says_so_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "short.edf"
+    path.write_bytes(files.edf_bytes(files.counts(200)))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        command = [sys.executable, "-m", "rtdecode", "stream", str(path), "--fieldtrip", where]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert done.returncode == 7, done.stderr
+    assert where in done.stderr
+    assert "channels (" not in done.stderr
 
 
 def test_text_that_is_not_utf8_is_recorded_byte_for_byte() -> None:

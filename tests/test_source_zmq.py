@@ -126,7 +126,9 @@ def test_samples_that_come_again_are_refused(outlet: ZmqOutlet) -> None:
     with contextlib.closing(opened(outlet)) as source:
         samples(source)
         outlet.push(TEN, index=5)
-        assert "came again" in notice(source, "refused").text
+        text = notice(source, "refused").text
+        assert text.startswith("refused a message: ")
+        assert "came again" in text
         outlet.push(TEN, index=10)
         assert samples(source).first_index == 10
         assert source.refused == 1

@@ -84,22 +84,25 @@ def stream(
         return source
 
     source = opened()
-    _describe(console, source, served, marker_name, speed)
+    where = ""
     sender: LslSender | FieldTripSender | ZmqSender
     if fieldtrip is not None:
         host, port = _address(fieldtrip)
         sender = FieldTripSender(source.info, host, port, events=not no_markers, chunk_s=chunk_ms * 1e-3)
-        console.print(f"FieldTrip buffer at {sender.host}:{sender.port}", markup=False)
+        where = f"FieldTrip buffer at {sender.host}:{sender.port}"
     elif endpoint is not None:
         sender = ZmqSender(
             source.info, served, endpoint, markers=not no_markers, chunk_s=chunk_ms * 1e-3, clock=clock_id()
         )
-        console.print(f"publishing at {sender.endpoint}", markup=False)
+        where = f"publishing at {sender.endpoint}"
     else:
         sender = LslSender(
             source.info, served, marker_name=marker_name, chunk_s=chunk_ms * 1e-3, stream_type=stream_type
         )
     with sender:
+        _describe(console, source, served, marker_name, speed)
+        if where:
+            console.print(where, markup=False)
         try:
             if wait:
                 console.print(

@@ -25,6 +25,8 @@ WAITING = 64
 TAIL = 32
 #: After a loss, how far the counter may be from where it would be expected, in seconds, where the tail cannot tell.
 ASTRAY_S = 1.0
+#: By how many seconds of samples the counter may be ahead of the time that has passed; beyond, it is another count.
+AHEAD_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ Item = Samples | Quiet | Events | Hole | Lost | Changed | Back | Ended
 
 
 class _RestartedError(Exception):
-    """The counter went back, or the samples are no longer what the header said."""
+    """The counter went back or far ahead, or the samples are no longer what the header said."""
 
 
 class Link:
@@ -242,6 +244,8 @@ class Link:
             n_samples, n_events = counts
             if n_samples < self._at:
                 raise _RestartedError(f"its counter went back from {self._at} to {n_samples} samples")
+            if n_samples - self._at > (seen - self._seen + AHEAD_S) * self.header.sfreq:
+                raise _RestartedError(f"its counter jumped from {self._at} to {n_samples} samples")
             if n_events < self._next_event:
                 self._next_event = 0
             if self._events:

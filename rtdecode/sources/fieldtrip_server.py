@@ -1,13 +1,14 @@
 """A FieldTrip buffer: the hub that an acquisition program writes to and a decoder reads from."""
 
 import contextlib
+import errno
 import socket
 import threading
 from collections import Counter
 from types import TracebackType
 from typing import Self
 
-from rtdecode.errors import SourceError
+from rtdecode.errors import PortInUseError, SourceError
 from rtdecode.sources import fieldtrip_wire as wire
 from rtdecode.sources.fieldtrip_store import Refused, Store
 from rtdecode.sources.fieldtrip_wire import Command, MalformedError, Order
@@ -43,6 +44,8 @@ class FieldTripServer:
 
     Raises
     ------
+    PortInUseError
+        Another process listens there.
     SourceError
         The address cannot be listened on.
     """
@@ -57,7 +60,8 @@ class FieldTripServer:
         try:
             self._listener = socket.create_server((host, port), backlog=CLIENTS)
         except OSError as error:
-            raise SourceError(
+            kind = PortInUseError if error.errno == errno.EADDRINUSE else SourceError
+            raise kind(
                 f"a FieldTrip buffer cannot listen on {host}:{port} ({error.strerror or error}); choose a free port "
                 "and an address of this machine"
             ) from error

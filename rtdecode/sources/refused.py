@@ -34,5 +34,5 @@ class Refusals:
         if not tell or now - self._told_at < EVERY_S:
             return []
         n, self._told, self._told_at = self.total - self._told, self.total, now
-        text = why if n == 1 else f"{n} messages; the last: {why}"
+        text = f"a message: {why}" if n == 1 else f"{n} messages; the last: {why}"
         return [Notice("refused", f"refused {text}", details={"n": n, "total": self.total})]

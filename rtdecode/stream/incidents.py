@@ -97,8 +97,10 @@ class Gap:
 
     def over(self) -> Incident:
         """As it is told when decoding goes on, or when the stream has ended without."""
-        length = f" of {self.seconds:.3f} s" if math.isfinite(self.seconds) else ""
-        text = f"a gap{length} is over" if self.first else "the stream ended before a gap was over"
+        what = "a gap" if self.missing is not None else "a restart"
+        if math.isfinite(self.seconds) and self.seconds >= 0.0005:
+            what = f"a gap of {self.seconds:.3f} s"
+        text = f"{what} is over" if self.first else f"the stream ended before {what} was over"
         details = {**self._details(), **_by_name(self.lost)}
         if self.first is not None:
             details |= {"first_window": self.first.window, "first_start": self.first.start}
