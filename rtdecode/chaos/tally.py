@@ -17,6 +17,8 @@ MARKER_SAMPLES = 1
 #: The stamp of a window's newest sample may be off by its published uncertainty, or by one sample and this share of one
 #: (the daemon's clock and the sender's are read at different moments).
 SLACK = 0.25
+#: No uncertainty excuses more than this, in seconds.
+LARGEST_UNCERTAINTY_S = 0.05
 
 
 @dataclass(slots=True)
@@ -135,7 +137,8 @@ class Tally:
         if stamp is None:
             return "no stamp"
         error = stamp - life.stamp(said.last)
-        allowed = max((1 + SLACK) / life.sfreq, message.ledger.uncertainty or 0.0) + self._delay_s
+        allowed = max((1 + SLACK) / life.sfreq, min(message.ledger.uncertainty or 0.0, LARGEST_UNCERTAINTY_S))
+        allowed += self._delay_s
         if not math.isfinite(error) or abs(error) > allowed:
             return f"its stamp is off by {error * 1e3:.1f} ms (allowed {allowed * 1e3:.1f})"
         if message.marker is not None:

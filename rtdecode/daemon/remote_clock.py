@@ -66,18 +66,22 @@ class RemoteClock:
         self._timeout = timeout
         self._offset = ClockOffset()
         self._shared = False
-        self._measured: deque[Offset] = deque()
+        self._hosts = 0  # how many have been begun: a measurement of one says nothing about the next
+        self._measured: deque[tuple[int, Offset]] = deque()
+        self._first: list[Offset] = []
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def begin(self, client: Client) -> None:
         """Another process, maybe on another host; raises `ProcessError` where it does not say what time it is."""
+        self._hosts += 1
         first, name = measure(client, self._timeout)
         self._shared = name == self._own
         self._offset = ClockOffset(same_host=self._shared)
+        self._first = []
         if not self._shared:
             self._offset.measured(first.time, first.value, first.uncertainty)
-            self._measured.append(first)
+            self._first.append(first)
 
     def listen(self, client: Client) -> None:
         """Ask now and then; the client is the thread's from here on."""
@@ -89,8 +93,9 @@ class RemoteClock:
             while not self._stop.wait(PING_EVERY_S):
                 if self._shared:
                     continue
+                host = self._hosts
                 try:
-                    self._measured.append(measure(client, self._timeout)[0])
+                    self._measured.append((host, measure(client, self._timeout)[0]))
                 except RtdecodeError:
                     continue  # gone, or not to be understood: the reader finds that out, and says it
         finally:
@@ -98,11 +103,12 @@ class RemoteClock:
 
     def take(self) -> list[Offset]:
         """What was measured since the last call; from here on it counts."""
-        taken = []
+        taken, self._first = self._first, []
         while self._measured:
-            one = self._measured.popleft()
-            self._offset.measured(one.time, one.value, one.uncertainty)
-            taken.append(one)
+            host, one = self._measured.popleft()
+            if host == self._hosts and not self._shared:
+                self._offset.measured(one.time, one.value, one.uncertainty)
+                taken.append(one)
         return taken
 
     def to_host(self, stamp: float) -> float:
