@@ -195,12 +195,10 @@ class Decoder:
             Whether the stream must offer exactly the contract's channels in their order, or they are picked by name.
         windows : sequence of Sliding or Locked
             Instead of the bundle's own; of the same length.
-        clock, history_s
+        clock, history_s, handling
             As for the class.
         variant : tuple of Bundle and Engine, optional
             A cheaper bundle for the same windows, and what runs its encoder.
-        handling : Handling
-            As for the class.
 
         Raises
         ------
@@ -268,6 +266,11 @@ class Decoder:
             Wrong shapes or types, stamps that do not increase, or an index that goes back.
         """
         return [self._settled(due) for due in self._intake.push(chunk, markers, marker_watermark)]
+
+    @property
+    def segment(self) -> int:
+        """The newest segment whose samples are decoded, not held by a blank; -1 before there is one."""
+        return self._intake.segment
 
     def lost(self, reason: str) -> None:
         """Say that samples between the last chunk and the next were lost on our side: they count as `skipped`."""

@@ -50,7 +50,7 @@ class Feed:
         self._output = output
         self._announcer = announcer
         self._published = Published()
-        self._compare_until = -math.inf
+        self._published.recall(account.progress.out)
         self._joining = True
 
     def take(self, entry: Arrival, attend: Callable[[], object]) -> None:
@@ -70,9 +70,12 @@ class Feed:
         if entry.end:
             items += decoder.advance_to_end()
         items = self._tell(items, told=not new)
-        if self.newest < self._compare_until:  # the bundle before this one may have given them
-            items = [item for item in items if item not in self._published]
+        if self.newest < account.progress.compare_until:
+            items = self._news(items)
+        elif account.progress.out and new:
+            account.compared()
         items = account.take(items, entry.seq)
+        account.ended(decoder.segment)
         for item in items:
             self._published.note(item)
         self._output.take(items, entry.received)
@@ -94,8 +97,10 @@ class Feed:
         # What a process before this one owed, and had begun, also where this one had not come as far yet.
         self._output.take(account.forsaken(Status.GAP, RESTARTED), math.nan)
         items: list[Result | Task] = []
-        if progress.segment >= 0 and (self.position is None or self.position < (progress.segment, progress.index)):
-            items += decoder.resume(progress.segment, progress.first, progress.index, RESTARTED)
+        if self.position is None or self.position < (progress.segment, progress.index):
+            for segment, first, stop in account.begun:
+                if segment >= decoder.segment:
+                    items += decoder.resume(segment, first, stop, RESTARTED)
         items += decoder.advance_to_end(interrupted=True)
         items = self._tell(items, told=False)
         self._output.take(account.resume(items), math.nan)
@@ -120,13 +125,16 @@ class Feed:
         """
         self.model = model
         self._output.use(model)
-        self._compare_until = self.newest + MARGIN_S
-        self._account.swapped(str(model.path), [result for result, _ in held])
+        results = [result for result, _ in held]
+        self._account.swapped(str(model.path), results, self._published.newest, self.newest + MARGIN_S)
+        wanted = []
         for result, received in held:
             if self._published.follows(result):
                 self._account.add([result])
                 self._published.note(result)
-                self._output.take([result], received)
+                wanted.append((result, received))
+        for result, received in wanted:  # now that all of them are in the account
+            self._output.take([result], received)
         self._output.save()
 
     def _join(self, chunk: Chunk, seq: int) -> None:
@@ -140,14 +148,19 @@ class Feed:
         if seq > progress.taken:
             missed = seq - progress.taken
             self._say_lost(f"{missed} chunks left the log while no process decoded", progress.taken, seq)
-        stop = progress.index
-        if chunk.segment == progress.segment:
-            stop = min(stop, chunk.first_index)
-        if chunk.segment >= progress.segment and stop > progress.first:
-            due = decoder.resume(progress.segment, progress.first, stop, UNREAD)
-            self._output.take(self._account.resume(due), math.nan)
-            if seq > progress.taken or chunk.segment == progress.segment:
-                decoder.lost(UNREAD)
+        due: list[Result | Task] = []
+        for segment, first, stop in self._account.begun:
+            if segment == chunk.segment:
+                stop = min(stop, chunk.first_index)
+            if segment <= chunk.segment and stop > first:
+                due += decoder.resume(segment, first, stop, UNREAD)
+                if seq > progress.taken or chunk.segment <= progress.segment:
+                    decoder.lost(UNREAD)
+        self._output.take(self._account.resume(self._news(due)), math.nan)
+
+    def _news(self, items: list[Result | Task]) -> list[Result | Task]:
+        """Those that the bundle before this one has not given, or that are owed nevertheless."""
+        return [item for item in items if item not in self._published or self._account.inherits(item)]
 
     def _say_lost(self, text: str, first: int, stop: int) -> None:
         self._announcer.say("lost", f"{text}; markers in them are not known here", first=first, stop=stop)

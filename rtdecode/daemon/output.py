@@ -47,12 +47,12 @@ class Output:
         self._account = account
         self._file = file
         self._began = hostclock.now()
-        self._saved = True
         self.use(model)
 
     def use(self, model: Model) -> None:
         """`model` encodes from now on; nothing waits. What its encoders take is known from their first runs."""
         self._model = model
+        self._saved = False
         self._stages = Stages()
         now = hostclock.now()
         for seconds in model.opened.first_runs:

@@ -4,6 +4,7 @@ Windows are counted in two places: when they become due, and when their one mess
 by name. The two counts never come from each other, so that a window which is forgotten or doubled shows.
 """
 
+import math
 import os
 import struct
 import zlib
@@ -14,6 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
+from rtdecode.daemon.published import Key as PublishedKey
 from rtdecode.result import Result, Status, Task
 from rtdecode.signal import Marker
 
@@ -72,8 +74,10 @@ class Progress(msgspec.Struct, kw_only=True):
     they made due and that are not out. `due`: all windows that they made due; `counts`: those that are out, by
     published status. `missed`: those out of budget; `variants`: those that the variant made. `base`: offset of segment
     numbers. `bundle`: the one in use, which may have been swapped. `segment`: the newest one, decoded from its index
-    `first` up to `index`; -1 before there is one. `frontier`: of each sliding window, the last one that was due;
-    `locked`: the newest marker-locked ones that were, by `Owed.key`.
+    `first` up to `index`; -1 before there is one. `left`: the same of those before it whose last windows are not due
+    yet, since a blank holds their samples. `frontier`: of each sliding window, the last one that was due; `locked`: the
+    newest marker-locked ones that were, by `Owed.key`. After a swap of bundles, until samples have the stamp
+    `compare_until`: `out`, the windows of the bundle before it, by `Published`.
     """
 
     run: int
@@ -88,8 +92,11 @@ class Progress(msgspec.Struct, kw_only=True):
     segment: int = -1
     first: int = 0
     index: int = 0
+    left: list[tuple[int, int, int]] = []
     frontier: dict[str, tuple[int, int]] = {}
     locked: list[tuple[str, float, str, str]] = []
+    compare_until: float = -math.inf
+    out: list[tuple[str | int | float, ...]] = []
 
 
 class ProgressFile:
@@ -200,19 +207,42 @@ class Account:
         """As `follow`, and nothing of the segments before is left to be settled."""
         self.follow(run, base)
         self.progress.segment, self.progress.first, self.progress.index = -1, 0, 0
+        self.progress.left = []
 
-    def swapped(self, bundle: str, results: Iterable[Result]) -> None:
-        """Another bundle decodes from here on, which has given these results; windows are its own now."""
+    def swapped(self, bundle: str, results: Iterable[Result], out: Iterable[PublishedKey], until: float) -> None:
+        """Another bundle decodes from here on, which has given these results; windows are its own now.
+
+        What is `out` by the bundle before it may come again, by samples up to the stamp `until`.
+        """
         self.progress.bundle = bundle
+        self.progress.out, self.progress.compare_until = list(out), until
         self._frontier, self._locked = {}, set()
         self.progress.frontier = {one.window: (one.segment, one.start) for one in results if one.marker is None}
 
+    def compared(self) -> None:
+        """Nothing comes any more that was out before the swap."""
+        self.progress.out, self.progress.compare_until = [], -math.inf
+
     def moved(self, segment: int, first_index: int, stop_index: int) -> None:
-        """Samples of a segment were decoded."""
+        """Samples of a segment were handed to the decoder."""
         progress = self.progress
         if segment != progress.segment:
+            if progress.segment >= 0:
+                progress.left.append((progress.segment, progress.first, progress.index))
             progress.segment, progress.first = segment, first_index
         progress.index = stop_index
+
+    def ended(self, segment: int) -> None:
+        """All windows of the segments before this one are due."""
+        if self.progress.left:
+            self.progress.left = [one for one in self.progress.left if one[0] >= segment]
+
+    @property
+    def begun(self) -> list[tuple[int, int, int]]:
+        """Segments whose windows may not all be due: number, first index, and index up to which it was handed on."""
+        progress = self.progress
+        newest = [(progress.segment, progress.first, progress.index)] if progress.segment >= 0 else []
+        return [*progress.left, *newest]
 
     def forsaken(self, status: Status, reason: str) -> list[Result]:
         """What was owed by a process before this one and will not be seen again."""
@@ -238,6 +268,10 @@ class Account:
         if item.marker is not None:
             return Owed.of(item).key in self._locked
         return (item.segment, item.start) <= self._frontier.get(item.window, (-1, -1))
+
+    def inherits(self, item: Result | Task) -> bool:
+        """Whether a process before this one owed it, and it has not been seen since."""
+        return self._inherited[Owed.of(item).key] > 0
 
     def _inherits(self, item: Result | Task) -> bool:
         key = Owed.of(item).key

@@ -1,10 +1,14 @@
 """Which windows have become due, as far as a swap of bundles needs to know."""
 
 from collections import deque
+from collections.abc import Iterable
 
 from rtdecode.result import Result, Task
 
-Key = tuple[object, ...]
+Key = tuple[str | int | float, ...]
+
+#: Windows that are remembered for a process after this one.
+KEPT = 1024
 
 
 class Published:
@@ -28,6 +32,17 @@ class Published:
             if len(self._order) > self._remembered:
                 self._keys.discard(self._order.popleft())
         self._newest[item.window] = max(self._newest.get(item.window, (-1, 0.0)), _end(item))
+
+    @property
+    def newest(self) -> list[Key]:
+        """The newest ones."""
+        return list(self._order)[-KEPT:]
+
+    def recall(self, keys: Iterable[Key]) -> None:
+        """These are out, as a process before this one knew."""
+        for key in keys:
+            self._keys.add(key)
+            self._order.append(key)
 
     def __contains__(self, item: Result | Task) -> bool:
         return _key(item) in self._keys

@@ -114,16 +114,18 @@ class Intake:
         if chunk is not None and len(chunk):
             self._arrivals.put(chunk, self._loss)
             self._loss = None
-            yield from self._release()
-            if not self._blankers:  # every sample was taken, and what they made due is out
-                return
-        else:
-            yield from self._release()
-        yield from self._cut()
+        yield from self._release()
+        if self._blankers or chunk is None or not len(chunk):  # else what the samples made due is out
+            yield from self._cut()
 
     def may_take_several(self, chunk: Chunk | None) -> bool:
         """Whether more than one block of samples may be taken when this chunk is pushed."""
         return self._fill is not None or bool(self._blankers) or (chunk is not None and len(chunk) > self.block)
+
+    @property
+    def segment(self) -> int:
+        """The newest segment; -1 before there is one."""
+        return self._segments[-1].number if self._segments else -1
 
     def lost(self, reason: str) -> None:
         """Say that samples between the last chunk and the next were lost on our side: they count as `skipped`."""
@@ -136,9 +138,9 @@ class Intake:
         """
         self._arrivals.resume(segment, stop)
         yield from self._flush()
-        newest = self._segments[-1] if self._segments else None
-        if newest is None or newest.number != segment:
-            yield from () if newest is None else newest.end("skipped", reason, cut_short=True)
+        if self.segment != segment:
+            for newest in self._segments[-1:]:
+                yield from newest.end("skipped", reason, cut_short=True)
             kept = math.ceil(self._capacity / self._conditioner.ratio)  # what ended long ago need not be said again
             self._begin_segment(segment, max(first, stop - kept))
         self._skip_to(stop, reason)
@@ -156,11 +158,10 @@ class Intake:
             while self._markers:
                 yield from self._late(heapq.heappop(self._markers), "gap", "no samples came")
             return
-        newest = self._segments[-1]
         while self._markers:
             self._place(heapq.heappop(self._markers))
         how = "was interrupted" if interrupted else "ended"
-        yield from newest.end("gap", f"the stream {how} inside the window", cut_short=interrupted)
+        yield from self._segments[-1].end("gap", f"the stream {how} inside the window", cut_short=interrupted)
         yield from self._cut()
         self._incidents += [gap.over() for gap, _ in self._gaps]
         self._gaps = []
@@ -216,8 +217,9 @@ class Intake:
         missing = chunk.first_index - self._next
         if self._fill is not None and missing <= self._fill.seconds * self._sfreq + TIE and self._newest is not None:
             before = self._newest
-            after = rows.samples[0]
-            made = fill(self._fill.method, before.samples[-1], after, missing, (before.times[-1], rows.times[0]))
+            made = fill(
+                self._fill.method, before.samples[-1], rows.samples[0], missing, (before.times[-1], rows.times[0])
+            )
             self._incidents.append(
                 Incident(
                     "filled",
@@ -283,10 +285,9 @@ class Intake:
             self._skip_to(chunk.first_index, loss)
 
     def _begin_segment(self, number: int, first_index: int) -> None:
-        output = self._conditioner.outputs_before(first_index)
         self._restart(first_index)
         self._next = first_index
-        self._segments.append(self._segment(number, first_index, output))
+        self._segments.append(self._segment(number, first_index, self._conditioner.outputs_before(first_index)))
 
     def _skip_to(self, index: int, reason: str) -> None:
         """Samples up to `index` of the newest segment came, and were lost on our side."""
@@ -371,8 +372,7 @@ class Intake:
     def _cut(self) -> Iterator[Due]:
         if not self._segments:
             return
-        newest = self._segments[-1]
-        while self._markers and self._markers[0].stamp <= newest.times.last_stamp:
+        while self._markers and self._markers[0].stamp <= self._segments[-1].times.last_stamp:
             self._place(heapq.heappop(self._markers))
         for segment in self._segments:
             for due in segment.due(self._watermark):

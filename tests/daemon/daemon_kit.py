@@ -92,11 +92,12 @@ def make_bundle(
     unit: str = "V",
     locked: bool = False,
     work: int = 0,
+    time: int = TIME,
 ) -> Path:
-    """A bundle for the simulated subject's 64 channels at 250 Hz: windows of 0.2 s."""
+    """A bundle for the simulated subject's 64 channels at 250 Hz: windows of 0.2 s, or of other `time` samples."""
     rng = np.random.default_rng(seed)
     weights = (rng.standard_normal((len(channels), 3)) * 1e5).astype(np.float32)
-    golden = (rng.standard_normal((2, TIME, len(channels))) * 1e-5).astype(np.float32)
+    golden = (rng.standard_normal((2, time, len(channels))) * 1e-5).astype(np.float32)
     manifest = Manifest(
         format="rtdecode-bundle",
         version=1,
@@ -107,8 +108,8 @@ def make_bundle(
         ),
         conditioning=Conditioning(stream=(Filter(low=low, high=40.0, order=2),)),
         windows=(
-            Sliding(length=0.2, hop=hop),
-            *((Locked(tmin=0.0, tmax=0.2, markers=("concept/*",)),) if locked else ()),
+            Sliding(length=time / SFREQ, hop=hop),
+            *((Locked(tmin=0.0, tmax=time / SFREQ, markers=("concept/*",)),) if locked else ()),
         ),
         encoder=Encoder(file="encoder.onnx", input="x", outputs=("logits",)),
         heads=(ClassifyHead(output="logits", labels=("a", "b", "c")),),
@@ -116,7 +117,7 @@ def make_bundle(
     )
     expected = golden.mean(axis=1) @ weights
     write_bundle(
-        path, manifest, {"encoder.onnx": encoder(weights, work=work), "golden.npy": golden, "expected.npy": expected}
+        path, manifest, {"encoder.onnx": encoder(weights, time, work), "golden.npy": golden, "expected.npy": expected}
     )
     return path
 

@@ -14,17 +14,17 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from daemon_kit import make_bundle, window_key
+from daemon_kit import TIME, make_bundle, window_key
 from hypothesis import given, settings
 
 from rtdecode.config import PipelineConfig
 from rtdecode.daemon.announcer import Announcer
 from rtdecode.daemon.feed import Feed
 from rtdecode.daemon.follow import Arrival, Lost
-from rtdecode.daemon.model import Opened, build, make_decoder, verified
+from rtdecode.daemon.model import Model, Opened, build, make_decoder, verified
 from rtdecode.daemon.output import Output
 from rtdecode.daemon.progress import Account, Progress, ProgressFile
-from rtdecode.decoder import Status
+from rtdecode.decoder import Result, Status
 from rtdecode.signal import Batch
 from rtdecode.sources.simulated import SimulatedSource
 from rtdecode.wire.messages import Event, Window
@@ -41,6 +41,7 @@ class World:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="rtd"))
         self.bundle = make_bundle(self.folder / "bundle", hop=HOP, locked=True)
+        self.longer = make_bundle(self.folder / "longer", hop=HOP, locked=True, time=2 * TIME)
         source = SimulatedSource(seconds=SECONDS, speed=None, chunk=36)
         with source:
             self.info = source.info
@@ -49,7 +50,7 @@ class World:
                 self.batches.append(batch)
         self.publisher = Publisher(f"ipc://{self.folder}/out", hwm=100_000)
         self.subscriber = Subscriber(self.publisher.endpoint, hwm=100_000)
-        self.opened: Opened | None = None
+        self.opened: dict[Path, Opened] = {}
         self.announcer = Announcer("p", self.publisher)
         while self.subscriber.receive(0.0) is None:  # until it hears
             self.announcer.say("hello", "")
@@ -71,6 +72,11 @@ class World:
         found.append(Arrival(len(found), Batch(None, (), math.inf), math.nan, end=True))
         return found
 
+    def model(self, path: Path, pipeline: PipelineConfig) -> Model:
+        if path not in self.opened:
+            self.opened[path] = verified(path, pipeline)
+        return build(path, "p", pipeline, self.info, self.opened[path])
+
     def heard(self) -> tuple[list[Window], list[Event]]:
         """What was published since the last call."""
         self.announcer.say("so far", "")
@@ -90,8 +96,8 @@ class World:
     def close(self) -> None:
         self.subscriber.close()
         self.publisher.close(0.0)
-        if self.opened is not None:
-            self.opened.engine.close()
+        for opened in self.opened.values():
+            opened.engine.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -107,9 +113,8 @@ class Process:
 
     def __init__(self, world: World, pipeline: PipelineConfig, run: int, earlier: Progress | None) -> None:
         self.world, self.pipeline = world, pipeline
-        if world.opened is None:
-            world.opened = verified(world.bundle, pipeline)
-        model = build(world.bundle, "p", pipeline, world.info, world.opened)
+        path = Path(earlier.bundle) if earlier is not None and earlier.bundle else world.bundle
+        model = world.model(path, pipeline)
         self.account = Account(earlier if earlier is not None else Progress(run=run))
         self.file = ProgressFile(world.folder / "p.progress")
         self.output = Output("p", pipeline, world.publisher, self.account, self.file, model)
@@ -125,6 +130,16 @@ class Process:
             for _ in range(turns):
                 self.output.work()
             self.output.save()
+
+    def swap(self, path: Path, entries: list[Arrival]) -> None:
+        """To another bundle, which is given these entries too."""
+        model = self.world.model(path, self.pipeline)
+        held: list[tuple[Result, float]] = []
+        for entry in entries:
+            items = model.decoder.advance(entry.batch.chunk, entry.batch.markers, entry.batch.watermark)
+            held += [(item if isinstance(item, Result) else model.decoder.encode(item), math.nan) for item in items]
+        self.output.drain()
+        self.feed.switch(model, held)
 
     def acquire_restarted(self, run: int) -> int:
         progress = self.account.progress
@@ -206,6 +221,97 @@ def test_each_window_is_due_once_whoever_crashes(world: World, extra: dict[str, 
         assert sliding(windows, 0) == starts(chunk.stop_index)
     if base:
         assert sliding(windows, base) == whole
+    process.file.close()
+
+
+@pytest.mark.parametrize("then", ["goes on", "acquire crashes", "both crash"])
+@pytest.mark.parametrize("oldest", [0, 11, 12])
+def test_a_segment_that_ends_in_samples_that_a_blank_holds_is_not_forgotten(
+    world: World, oldest: int, then: str
+) -> None:
+    """The decoder crashes when samples of the next segment came, and no marker is known up to them yet."""
+    pipeline = world.pipeline(blank=BLANK)
+    log = world.entries(1, 0)
+    ended = log[9].batch.chunk
+    begins = log[10].batch.chunk
+    assert ended is not None
+    assert begins is not None
+    watermark = float(ended.stamps[-20])
+    for seq in range(9, len(log) - 1):
+        chunk = log[seq].batch.chunk
+        assert chunk is not None
+        if seq > 9:
+            chunk = dataclasses.replace(chunk, segment=1, first_index=chunk.first_index - begins.first_index)
+        log[seq] = dataclasses.replace(log[seq], batch=Batch(chunk, (), watermark if seq < 12 else chunk.stamps[-1]))
+    process = Process(world, pipeline, 1, None)
+    process.take(log[:12])
+    assert process.feed.model.decoder.segment == 0
+    assert process.account.progress.segment == 1
+    process = Process(world, pipeline, 1, process.crash())
+    base = None
+    if then == "goes on":
+        process.take(log[oldest:])
+    else:
+        process.take(log[oldest:12])
+        if then == "acquire crashes":
+            base = process.acquire_restarted(2)
+        else:
+            process = Process(world, pipeline, 2, process.crash())
+            base = process.account.progress.base
+        process.take(world.entries(2, base))
+    windows, _ = world.heard()
+    keys = [window_key(window) for window in windows]
+    assert len(keys) == len(set(keys))
+    progress = process.account.progress
+    assert progress.due == sum(progress.counts.values()) == len(windows)
+    assert progress.owed == []
+    assert progress.left == []
+    assert sliding(windows, 0) == starts(ended.stop_index)
+    assert sliding(windows, 1)[: len(starts(72))] == starts(72)
+    if base is not None:
+        assert base == 2
+        assert sliding(windows, 1) == starts(72)
+        assert sliding(windows, base) == starts(SECONDS * SFREQ - LENGTH + 1)
+    process.file.close()
+
+
+@pytest.mark.parametrize("queue", [None, 4])
+@pytest.mark.parametrize("oldest", [0, 4, 9])
+@pytest.mark.parametrize("later", [0, 1, 2, 30])
+@pytest.mark.parametrize("times", [(50, 100), (100, 50)])
+def test_a_crash_after_a_swap_gives_no_window_twice(
+    world: World, times: tuple[int, int], later: int, oldest: int, queue: int | None
+) -> None:
+    """The two bundles give the same windows 0.2 s apart: what is out by the one is still to come by the other."""
+    extra = {} if queue is None else {"budget_ms": 50.0, "queue": queue}
+    pipeline = world.pipeline(**extra)
+    paths = {TIME: world.bundle, 2 * TIME: world.longer}
+    log = world.entries(1, 0)
+
+    def swapped() -> Process:
+        process = Process(world, pipeline, 1, Progress(run=1, bundle=str(paths[times[0]])))
+        process.take(log[:9])
+        process.swap(paths[times[1]], log[:9])
+        return process
+
+    steady = swapped()
+    steady.take(log[9:])
+    steady.file.close()
+    expected = {window_key(window) for window in world.heard()[0]}
+    process = swapped()
+    process.take(log[9 : 9 + later], turns=1)
+    process = Process(world, pipeline, 1, process.crash())
+    assert process.feed.model.path == paths[times[1]]
+    process.take(log[oldest:])
+    windows, _ = world.heard()
+    keys = [window_key(window) for window in windows]
+    assert len(keys) == len(set(keys))
+    progress = process.account.progress
+    assert progress.due == sum(progress.counts.values()) == len(windows)
+    assert progress.owed == []
+    assert progress.out == []
+    assert set(keys) == expected
+    assert len(expected) > 40
     process.file.close()
 
 
