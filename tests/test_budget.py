@@ -145,6 +145,28 @@ def test_behind_the_variant_saves_those_that_wait() -> None:
     assert actions.count(Action.SKIP) < 40  # what came while the slow encoder ran goes before them
 
 
+def test_the_slow_encoder_is_used_as_often_as_the_variant_leaves_it_time() -> None:
+    """One that cannot hold its hop, of a budget for two of its runs: both encode, in turns, and nothing is given up."""
+    hop, slow, quick = 0.02, 0.1, 0.002
+    budget = Budget(stages(encode=slow, variant=quick), 2 * slow, on_late="variant", queue=1000, quantile=0.5)
+    now, n, out = 0.0, 0, []
+    while len(out) < 1000:
+        while n * hop <= now:
+            put(budget, task(n, n * hop), n * hop)
+            n += 1
+        decision = budget.next(now)
+        if decision is None:
+            now = n * hop
+            continue
+        now += {Action.ENCODE: slow, Action.VARIANT: quick}[decision.action]
+        assert now <= decision.task.arrived + 2 * slow + 1e-9
+        out.append(decision)
+    by_slow = [place for place, decision in enumerate(out) if decision.action is Action.ENCODE]
+    # While it runs once, five become due; they and the budget's slack are the variant's until it has its next turn.
+    assert len(by_slow) > len(out) / 12
+    assert max(np.diff(by_slow)) < 12
+
+
 def test_a_window_whose_arrival_nobody_knows_is_in_no_hurry() -> None:
     budget = Budget(stages(encode=5.0), 0.1, on_late="skip")
     put(budget, task(0, math.nan), 0.0)
