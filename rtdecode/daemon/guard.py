@@ -8,6 +8,7 @@ Run as a script without site-packages: it imports nothing but the standard libra
 """
 
 import contextlib
+import ctypes
 import os
 import select
 import signal
@@ -17,6 +18,8 @@ import time
 
 #: Seconds after the supervisor's end: more than its children allow themselves.
 GUARD_S = 12.0
+
+_PR_SET_PDEATHSIG = 1
 
 
 class Guard:
@@ -77,6 +80,8 @@ class Guard:
 
 def main() -> None:
     """Read process ids until standard input closes; then end what is left of them."""
+    if sys.platform == "linux":  # one that is stopped would not see its standard input close
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
     held: dict[int, int] = {}
     for line in sys.stdin.buffer:
         for pid in [pid for pid, handle in held.items() if _ended(handle, 0.0)]:

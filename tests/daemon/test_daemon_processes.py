@@ -294,8 +294,8 @@ def test_a_supervisor_that_slept_blames_nobody(session: Session) -> None:
     assert run.terminate() == 0, run.text
 
 
-@pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
-def test_no_process_outlives_a_killed_supervisor(session: Session, stopped: bool) -> None:
+@pytest.mark.parametrize("stopped", ["none", "children", "guard too"])
+def test_no_process_outlives_a_killed_supervisor(session: Session, stopped: str) -> None:
     session.bundle()
     config = session.config(source=SIMULATED)
     run = session.start("run", str(config))
@@ -303,7 +303,7 @@ def test_no_process_outlives_a_killed_supervisor(session: Session, stopped: bool
     named = children(run.pid)
     left = psutil.Process(run.pid).children(recursive=True)
     assert set(named.values()) <= set(left)
-    for process in named.values() if stopped else ():  # it cannot see by itself that its standard input closes
+    for process in {"none": [], "children": named.values(), "guard too": left}[stopped]:  # it cannot see by itself that its standard input closes
         process.suspend()
     run.send(signal.SIGKILL)
     assert run.end() == -signal.SIGKILL
