@@ -26,7 +26,7 @@ from rtdecode.wire.clock import clock_id, utc_anchor
 from rtdecode.wire.endpoint import check_endpoint
 from rtdecode.wire.framing import encode
 from rtdecode.wire.messages import Description, Event, Ledger, Samples, Window
-from rtdecode.wire.publisher import Publisher
+from rtdecode.wire.publisher import EVENTS_KEPT, Publisher
 from rtdecode.wire.report import LossReport, write_report
 from rtdecode.wire.subscriber import Received, Subscriber
 
@@ -121,6 +121,34 @@ def test_a_late_subscriber_gets_the_description_then_the_last_values(publisher: 
         assert isinstance(live.message, Window)
         assert (live.message.start, live.message.seq, live.message.retained) == (3, 3, False)
         assert early.missed == late.missed == {}
+
+
+def test_a_late_subscriber_gets_the_last_events_in_order_and_nobody_gets_one_twice(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def say(n: int) -> None:
+        publisher.send("gaze.event", Event(seq=0, origin="gaze", event=f"number {n}", text="", stamp=0.0))
+
+    for n in range(EVENTS_KEPT + 3):
+        say(n)
+    with Subscriber(publisher.endpoint) as early, Subscriber(publisher.endpoint) as late:
+        heard = collect(early, publisher, EVENTS_KEPT)
+        assert [one.message.seq for one in heard] == list(range(3, EVENTS_KEPT + 3))
+        assert all(one.message.retained for one in heard)
+        collect(late, publisher, EVENTS_KEPT)
+        say(EVENTS_KEPT + 3)
+        (live,) = collect(early, publisher, 1)  # not what was sent again for the other
+        assert (live.message.seq, live.message.retained) == (EVENTS_KEPT + 3, False)
+        assert early.missed == late.missed == {}
+    monkeypatch.setattr(
+        "rtdecode.wire.publisher.EVENTS_KEPT_S", -1.0
+    )  # they are old: the last one is kept all the same
+    with Subscriber(publisher.endpoint) as later:
+        (last,) = collect(later, publisher, 1)
+        assert last.message.seq == EVENTS_KEPT + 3
+        say(EVENTS_KEPT + 4)
+        (live,) = collect(later, publisher, 1)
+        assert live.message.seq == EVENTS_KEPT + 4
 
 
 def test_what_is_kept_for_late_subscribers_is_what_was_sent(publisher: Publisher) -> None:

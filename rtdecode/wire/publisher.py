@@ -6,6 +6,8 @@ that had just filled up, and the losses that `rtdecode.Subscriber` finds by sequ
 """
 
 import secrets
+import time
+from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -17,12 +19,17 @@ from numpy.typing import NDArray
 from rtdecode.errors import WireError
 from rtdecode.wire.endpoint import check_endpoint, port_in_use, refuse_live_ipc
 from rtdecode.wire.framing import describe_arrays, encode_header, topic_of
-from rtdecode.wire.messages import Description, Message, Samples
+from rtdecode.wire.messages import Description, Event, Message, Samples
 from rtdecode.wire.report import LossReport, read_report
 
 _SUBSCRIBE = b"\x01"
 _MAX_UPSTREAM_BYTES = 4096
 _MAX_REPORTERS = 1024
+
+#: Of events, more than the last one is kept for late subscribers: so many, not older than so many seconds. What a
+#: process says as it starts is said before those who heard the one before it are back.
+EVENTS_KEPT = 16
+EVENTS_KEPT_S = 30.0
 
 
 class Publisher:
@@ -72,7 +79,7 @@ class Publisher:
         self.endpoint: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._life = secrets.randbits(32) or 1
         self._next_seq: dict[str, int] = {}
-        self._retained: dict[str, tuple[Message, list[bytes]]] = {}
+        self._retained: dict[str, deque[tuple[float, Message, list[bytes]]]] = {}
         self._sent = 0
         self._met_full_queue = 0
         self._reported: dict[int, int] = {}
@@ -96,7 +103,7 @@ class Publisher:
         """Publish one message; returns at once, whatever the subscribers do.
 
         `seq` (but for `Samples`, whose `seq` is its log's), `publisher` and `arrays` of the header are filled in here.
-        The last message of each topic (but for `Samples`) is kept for late subscribers.
+        The last message of each topic (but for `Samples`) is kept for late subscribers; of events the last few.
 
         Returns
         -------
@@ -118,7 +125,8 @@ class Publisher:
         self.service()  # last, so that who just came gets the description and the value before this one first
         if not live:
             self._next_seq[topic] = seq + 1
-            self._retained[topic] = message, buffers
+            kept = self._retained.setdefault(topic, deque(maxlen=EVENTS_KEPT if isinstance(message, Event) else 1))
+            kept.append((time.monotonic(), message, buffers))
         self._sent += 1
         self._put([topic.encode(), header, *buffers])
         return seq
@@ -144,11 +152,15 @@ class Publisher:
 
     def _resend(self, prefixes: tuple[bytes, ...]) -> None:
         wanted = [topic for topic in self._retained if topic.encode().startswith(prefixes)]
-        wanted.sort(key=lambda topic: not isinstance(self._retained[topic][0], Description))
+        wanted.sort(key=lambda topic: not isinstance(self._retained[topic][-1][1], Description))
+        since = time.monotonic() - EVENTS_KEPT_S
         for topic in wanted:
-            message, buffers = self._retained[topic]
-            header = encode_header(msgspec.structs.replace(message, retained=True))
-            self._put([topic.encode(), header, *buffers])
+            kept = self._retained[topic]
+            while len(kept) > 1 and kept[0][0] < since:
+                kept.popleft()
+            for _, message, buffers in kept:
+                header = encode_header(msgspec.structs.replace(message, retained=True))
+                self._put([topic.encode(), header, *buffers])
 
     def _note(self, report: LossReport) -> None:
         known = self._reported.pop(report.subscriber, 0)
