@@ -76,6 +76,46 @@ def test_what_could_not_be_recorded(folder: Path, section: str, place: str, mess
 
 
 @pytest.mark.parametrize(
+    ("more", "place", "message"),
+    [
+        ("[pipelines.p.gaps]\nfill_ms = true", "pipelines.p.gaps.fill_ms", "is True; expected a number"),
+        ('[bus]\nlog_seconds = "60"', "bus.log_seconds", "is '60'; expected a number"),
+        ("[session]\nexit_at_end = 1", "session.exit_at_end", "is 1; expected true or false"),
+        ("[realtime.acquire]\ncpus = [true]", "realtime.acquire.cpus", "is True; expected a number"),
+        ("[bus]\nlog_seconds = 1e-9", "bus.log_seconds", "greater than or equal to 0.1"),
+        ('[recording]\ndir = "r"\nqueue_mb = 1e-9', "recording.queue_mb", "greater than or equal to 0.1"),
+        ("[session]\nhang_s = 1e300", "session.hang_s", "less than or equal to 3600"),
+        ('[bus]\nshare = "tcp://*:5599"', "pipelines.p.publish", "the samples are shared"),
+        ('[bus]\nshare = "tcp://127.0.0.1:5598"', "pipelines.p.publish", "questions about the shared samples"),
+    ],
+)
+def test_values_of_the_wrong_kind_or_beyond_all_measure(folder: Path, more: str, place: str, message: str) -> None:
+    text = '[source]\nkind = "simulated"\n[pipelines.p]\nbundle = "bundle"\npublish = "tcp://127.0.0.1:5599"\n'
+    (problem,) = check(write(folder, text + more + "\n"))
+    assert problem.place == place
+    assert message in problem.message
+
+
+@pytest.mark.parametrize(
+    ("source", "place", "message"),
+    [
+        ('kind = "fieldtrip"\nhost = ""', "source.host", "is ''"),
+        ('kind = "fieldtrip"\nhost = "a"\nsensors = "a.csv"', "source.sensors", "expected a FIF file"),
+        (
+            'kind = "zmq"\nbind = true\nendpoint = "tcp://127.0.0.1:5599"',
+            "pipelines.p.publish",
+            "the source listens",
+        ),
+    ],
+)
+def test_sources_that_could_not_be_used(folder: Path, source: str, place: str, message: str) -> None:
+    text = f'[source]\n{source}\n[pipelines.p]\nbundle = "bundle"\npublish = "tcp://127.0.0.1:5599"\n'
+    (problem,) = check(write(folder, text))
+    assert problem.place == place
+    assert message in problem.message
+
+
+@pytest.mark.parametrize(
     ("keys", "message"),
     [
         ("queue = 5\nquantile = 0.5", "has queue, quantile without a budget"),

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rtdecode.config.explain import explain
+from rtdecode.config.kinds import wrong_kinds
 from rtdecode.config.problems import InvalidConfigError, Problem, key_lines, with_line
 from rtdecode.config.sections import Config, FieldTripConfig, PipelineConfig, RecordingConfig, ZmqConfig
 from rtdecode.errors import ConfigError
@@ -61,6 +62,8 @@ def parse(text: str, path: Path) -> Config:
         config = _resolved(Config.model_validate(data), path)
     except ValidationError as error:
         problems += [with_line(explain(detail), lines) for detail in error.errors()]
+    told = {problem.place for problem in problems}
+    problems += [with_line(one, lines) for one in wrong_kinds([Config], data) if one.place not in told]
     if problems or config is None:
         raise InvalidConfigError(path, sorted(problems, key=lambda problem: problem.line or 0))
     return config
@@ -122,7 +125,7 @@ def _endpoint_problems(data: Mapping[str, Any], folder: Path) -> Iterator[Proble
     yield from _single_endpoint(data, folder, "source", "endpoint", connects=True)
     yield from _single_endpoint(data, folder, "bus", "share", connects=False)
     pipelines = data.get("pipelines")
-    seen: dict[str, str] = {}
+    seen = dict(_bound_elsewhere(data, folder))
     for name, pipeline in pipelines.items() if isinstance(pipelines, dict) else ():
         publish = pipeline.get("publish") if isinstance(pipeline, dict) else None
         if not isinstance(publish, str):
@@ -134,9 +137,35 @@ def _endpoint_problems(data: Mapping[str, Any], folder: Path) -> Iterator[Proble
         except ConfigError as error:
             yield Problem(place, str(error))
             continue
-        first = seen.setdefault(endpoint, name)
-        if first != name and not endpoint.endswith((":0", ":*")):
-            yield Problem(place, f"{endpoint} is where pipeline {first!r} publishes; expected an endpoint of its own")
+        first = next((what for other, what in seen.items() if _collide(endpoint, other)), None)
+        if first is not None:
+            yield Problem(place, f"{endpoint} is where {first}; expected an endpoint of its own")
+        seen.setdefault(endpoint, f"pipeline {name!r} publishes")
+
+
+def _bound_elsewhere(data: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, str]]:
+    """Endpoints that *acquire* binds, and what it does there."""
+    source, bus = data.get("source"), data.get("bus")
+    if isinstance(source, dict) and source.get("bind") is True and isinstance(source.get("endpoint"), str):
+        yield _absolute(source["endpoint"], folder), "the source listens (source.endpoint)"
+    if isinstance(bus, dict) and isinstance(bus.get("share"), str):
+        share = _absolute(bus["share"], folder)
+        yield share, "the samples are shared (bus.share)"
+        base, _, port = share.rpartition(":")
+        if port.isdecimal():
+            yield (
+                f"{base}:{int(port) + 1}",
+                "questions about the shared samples are answered (the port behind bus.share)",
+            )
+
+
+def _collide(one: str, other: str) -> bool:
+    """Whether no two sockets can be bound to these."""
+    (host, _, port), (host_2, _, port_2) = one.rpartition(":"), other.rpartition(":")
+    if not (one.startswith("tcp://") and other.startswith("tcp://")):
+        return one == other
+    everywhere = {"tcp://*", "tcp://0.0.0.0"}
+    return port == port_2 and port not in ("0", "*") and (host == host_2 or bool(everywhere & {host, host_2}))
 
 
 def _single_endpoint(

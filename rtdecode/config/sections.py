@@ -39,10 +39,10 @@ class SessionConfig(_Section):
     """Up to 64 letters, digits, ``-`` and ``_``; names the runtime folder and the log lines."""
     exit_at_end: bool = True
     """End when the source has ended and everything decoded has been published; otherwise wait for SIGTERM."""
-    hang_s: float = Field(default=10.0, ge=2.0, allow_inf_nan=False)
+    hang_s: float = Field(default=10.0, ge=2.0, le=3600.0, allow_inf_nan=False)
     """A process whose main loop has not turned for so many seconds hangs, and is replaced. Longer than the longest
     encode, and than anything that a loaded machine does to a process that is well."""
-    start_s: Positive = 300.0
+    start_s: float = Field(default=300.0, ge=1.0, le=86_400.0, allow_inf_nan=False)
     """Seconds that a process may take to be ready, beyond the source's `timeout_s`; an engine may have to be built."""
 
 
@@ -168,7 +168,7 @@ class FieldTripConfig(_Source):
 
     kind: Literal["fieldtrip"]
     """``fieldtrip``"""
-    host: str
+    host: str = Field(pattern=r"^\S+$")
     """Name or address of the machine that the buffer runs on."""
     port: int = Field(default=1972, ge=1, le=65535)
     """The buffer's TCP port."""
@@ -185,6 +185,13 @@ class FieldTripConfig(_Source):
     """Of samples that waited on the buffer, the newest seconds that are decoded; older ones are recorded only."""
     end_when_lost: bool = False
     """End when the buffer is lost, instead of looking for it again."""
+
+    @field_validator("sensors")
+    @classmethod
+    def _readable(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.name.endswith((".fif", ".fif.gz", ".tsv")):
+            raise ValueError(f"is {str(value)!r}; expected a FIF file (.fif, .fif.gz) or a table (.tsv)")
+        return value
 
 
 class ZmqConfig(_Source):
@@ -265,9 +272,9 @@ class BusConfig(_Section):
     tcp: str | None = Field(default=None, pattern=r"^tcp://(127\.0\.0\.1|localhost):[0-9]+$")
     """Loopback base address in place of ``ipc://``, e.g. ``tcp://127.0.0.1:5600``: the endpoints take this port and the
     next ones. The default on Windows and macOS, with a port made from the file's path."""
-    log_seconds: Positive = 60.0
+    log_seconds: float = Field(default=60.0, ge=0.1, le=86_400.0, allow_inf_nan=False)
     """How far back *decode* can ask for what it missed."""
-    log_mb: Positive = 256.0
+    log_mb: float = Field(default=256.0, ge=0.1, le=1e6, allow_inf_nan=False)
     """Largest size of that log in megabytes."""
     share: str | None = None
     """Where another machine's rtdecode may read the samples: ``tcp://HOST:PORT``; its questions go to the next port.
@@ -312,7 +319,7 @@ class RecorderConfig(_Section):
     takes half a minute or more."""
     min_free_mb: NonNegative = 50.0
     """Megabytes that stay free on the disk: below them recording pauses as on a full disk."""
-    queue_mb: Positive = 64.0
+    queue_mb: float = Field(default=64.0, ge=0.1, le=1e6, allow_inf_nan=False)
     """Megabytes that wait for a slow or full disk before samples are left unrecorded (and counted)."""
 
 
