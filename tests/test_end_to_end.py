@@ -1,5 +1,6 @@
 """A file over real LSL, decoded live in processes of their own, against a replay of the same file: byte for byte."""
 
+import contextlib
 import json
 import os
 import signal
@@ -26,9 +27,11 @@ from rtdecode.stream.window import Locked, Sliding, WindowSpec
 COMMAND = [sys.executable, "-m", "rtdecode"]
 
 
-def make_bundle(path: Path, channels: list[Channel], sfreq: float, windows: tuple[WindowSpec, ...]) -> Path:
+def make_bundle(
+    path: Path, channels: list[Channel], sfreq: float, windows: tuple[WindowSpec, ...], seed: int = 1
+) -> Path:
     """A linear classifier of band-passed, re-referenced and resampled windows."""
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(seed)
     steps = (Reference(), Filter(low=2.0, high=30.0), Resample(sfreq=sfreq * 0.75))
     conditioner = Conditioner(steps, channels, sfreq, {})
     time = windows[0].n_samples(conditioner.sfreq)
@@ -88,6 +91,13 @@ def process(*args: str, env: dict[str, str], out: Path) -> Iterator[subprocess.P
                     child.wait(10)
 
 
+def await_caller(port: int) -> None:
+    """Until the listener calls: it is up then, and goes on calling until a pipeline answers."""
+    with socket.create_server(("127.0.0.1", port)) as server:
+        server.settimeout(60)
+        server.accept()[0].close()
+
+
 def windows_of(lines: Path) -> list[dict[str, Any]]:
     """The window messages among lines of JSON."""
     messages = [json.loads(line) for line in lines.read_bytes().splitlines()]
@@ -114,11 +124,12 @@ def live_and_replay(
     env = {**os.environ, "LSLAPICFG": str(lsl_config)}
     live, sent, ran = tmp_path / "live.jsonl", tmp_path / "stream.txt", tmp_path / "run.txt"
     listen = ("listen", f"tcp://127.0.0.1:{port}", "--format", "json", "--until-end", "--timeout", str(seconds + 90))
-    with (
-        process(*listen, env=env, out=live) as listener,
-        process("run", str(config), env=env, out=ran) as daemon,
-        process("stream", str(recording), "--name", "e2e", "--markers", "cues", env=env, out=sent) as sender,
-    ):
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(process(*listen, env=env, out=live))
+        await_caller(port)
+        daemon = stack.enter_context(process("run", str(config), env=env, out=ran))
+        stream = ("stream", str(recording), "--name", "e2e", "--markers", "cues")
+        sender = stack.enter_context(process(*stream, env=env, out=sent))
         assert sender.wait(seconds + 90) == 0, sent.with_suffix(".err").read_text()
         assert daemon.wait(60) == 0, ran.with_suffix(".err").read_text()
         assert listener.wait(30) == 0, live.with_suffix(".err").read_text()
