@@ -21,6 +21,13 @@ File = Annotated[Path, typer.Argument(help="A recorded session, or any XDF file.
 AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
 
 
+#: What a copy without names and dates still tells.
+_STAYS = (
+    "texts of markers, names of streams (a played file's is the file's own), of channels and of pipelines, and host "
+    "names of one or two letters are as they were: look whether they tell who it is"
+)
+
+
 class Form(StrEnum):
     """What a session can become."""
 
@@ -114,7 +121,7 @@ def convert(
         else:
             entities = Entities(subject=subject, session=session, task=task, run=run)
             out = to_bids(file, out, entities, anonymous=deidentify)
-    typer.echo(f"wrote {out}")
+    typer.echo(f"wrote {out}; {_STAYS}" if deidentify else f"wrote {out}")
 
 
 def _to_xdf(file: Path, out: Path, deidentify: bool) -> None:
@@ -124,7 +131,7 @@ def _to_xdf(file: Path, out: Path, deidentify: bool) -> None:
         raise ConfigError("--to xdf copies without names and dates: add --deidentify")
     with _bar(file, "copying", quiet=False) as progress:
         copy_without(file, out, progress)
-    typer.echo(f"wrote {out}; the texts of markers are as they were: look whether they tell who it is")
+    typer.echo(f"wrote {out}; {_STAYS}")
 
 
 @contextmanager
