@@ -1,5 +1,6 @@
 """``rtdecode replay`` and ``rtdecode stream`` at the command line: what cannot be done is said, with an exit code."""
 
+import json
 import os
 import subprocess
 import sys
@@ -90,3 +91,26 @@ def test_a_recording_shorter_than_a_window_says_why_nothing_was_decoded(tmp_path
     said = " ".join(done.stdout.split())
     assert "0 windows due" in said
     assert "nothing was due (sliding: 30 s every 0.5 s)" in said
+
+
+@pytest.mark.parametrize("late", ['on_late = "skip"', 'on_late = "variant"\nvariant = "cheap.zip"'])
+def test_a_budget_is_the_live_session_s_and_changes_no_replay(
+    tmp_path: Path, recording: Path, bundle: Path, late: str
+) -> None:
+    channels = [Channel(f"E{k}", "eeg", "V") for k in (1, 2, 3)]
+    make_bundle(tmp_path / "cheap.zip", channels, 100.0, (Sliding(length=1.0, hop=0.5),), seed=1)
+    results = []
+    for name, budget in (("free", ""), ("hurried", f"budget_ms = 0.001\nqueue = 1\n{late}\n")):
+        config = tmp_path / f"{name}.toml"
+        config.write_text(
+            f"[source]\nkind = 'recording'\npath = '{recording.name}'\n"
+            f"[pipelines.p]\nbundle = '{bundle.name}'\npublish = 'tcp://127.0.0.1:0'\n{budget}"
+        )
+        out = tmp_path / f"{name}.jsonl"
+        code, said = call("replay", recording, "--config", config, "--out", out)
+        assert code == 0, said
+        results.append([json.loads(line) for line in out.read_text().splitlines()])
+    free, hurried = results
+    assert len(free) == 9
+    assert {one["status"] for one in free} == {"ok"}
+    assert free == hurried
