@@ -149,7 +149,8 @@ def test_the_slow_encoder_is_used_as_often_as_the_variant_leaves_it_time() -> No
     """One that cannot hold its hop, of a budget for two of its runs: both encode, in turns, and nothing is given up."""
     hop, slow, quick = 0.02, 0.1, 0.002
     budget = Budget(stages(encode=slow, variant=quick), 2 * slow, on_late="variant", queue=1000, quantile=0.5)
-    now, n, out = 0.0, 0, []
+    now, n = 0.0, 0
+    out: list[Decision] = []
     while len(out) < 1000:
         while n * hop <= now:
             put(budget, task(n, n * hop), n * hop)
