@@ -145,9 +145,19 @@ class Follower(threading.Thread):
         self.statuses: dict[str, int] = defaultdict(int)
         self.health: Health | None = None
         self.missed = 0
-        self.holes = 0
-        self._next: dict[tuple[str, int], int] = {}
+        self._starts: dict[tuple[str, int], set[int]] = defaultdict(set)
         self.hop: dict[str, int] = {}
+
+    @property
+    def holes(self) -> int:
+        """Sliding windows between the first and the last one that came of which no message told.
+
+        When the pipeline is behind the newest come first, so that their order says nothing.
+        """
+        return sum(
+            (max(starts) - min(starts)) // self.hop[window] + 1 - len(starts)
+            for (window, _), starts in self._starts.items()
+        )
 
     def run(self) -> None:
         """Until `stop`."""
@@ -165,10 +175,7 @@ class Follower(threading.Thread):
     def _take(self, message: Window) -> None:
         self.statuses[message.status] += 1
         if message.marker is None:
-            key = (message.window, message.segment)
-            expected = self._next.get(key)
-            self.holes += expected is not None and message.start != expected
-            self._next[key] = message.start + self.hop[message.window]
+            self._starts[message.window, message.segment].add(message.start)
 
     def stop(self) -> None:
         """End it, with what had come."""

@@ -303,7 +303,8 @@ def test_no_process_outlives_a_killed_supervisor(session: Session, stopped: str)
     named = children(run.pid)
     left = psutil.Process(run.pid).children(recursive=True)
     assert set(named.values()) <= set(left)
-    for process in {"none": [], "children": named.values(), "guard too": left}[stopped]:  # it cannot see by itself that its standard input closes
+    # A stopped process cannot see by itself that its standard input closes.
+    for process in {"none": [], "children": named.values(), "guard too": left}[stopped]:
         process.suspend()
     run.send(signal.SIGKILL)
     assert run.end() == -signal.SIGKILL
