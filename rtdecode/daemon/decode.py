@@ -194,6 +194,8 @@ class Decode:
         self._take_what_came()
         self._output.work()
         self._output.save()
+        if news := self._file.news():
+            self._announcer.say("account not kept", news)
         self._publisher.service()
         while (question := self._asked.receive()) is not None:
             self._answer(*question)

@@ -4,6 +4,7 @@ Windows are counted in two places: when they become due, and when their one mess
 by name. The two counts never come from each other, so that a window which is forgotten or doubled shows.
 """
 
+import contextlib
 import math
 import os
 import struct
@@ -21,6 +22,9 @@ from rtdecode.signal import Marker
 
 #: Marker-locked windows that are remembered as having been due.
 LOCKED = 256
+
+#: Bytes that the record has from the start, so that a disk that fills up later has room for it.
+RESERVED = 65_536
 
 #: Length and CRC-32 before the payload: a record that was cut short is none.
 _HEAD = struct.Struct("<II")
@@ -113,6 +117,11 @@ class ProgressFile:
         self._path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
         self._encoder = msgspec.msgpack.Encoder()
+        self._failing = False
+        self._news = ""
+        if hasattr(os, "posix_fallocate"):
+            with contextlib.suppress(OSError):  # there is no room now: `save` will say so
+                os.posix_fallocate(self._file, 0, RESERVED)
 
     def load(self) -> Progress | None:
         """The record; None where there is none, or it is not whole."""
@@ -130,10 +139,25 @@ class ProgressFile:
             return None
 
     def save(self, progress: Progress) -> None:
-        """Replace the record, with one write."""
+        """Replace the record, with one write. Where there is no room decoding goes on, and `news` says it."""
         payload = self._encoder.encode(progress)
-        os.lseek(self._file, 0, os.SEEK_SET)
-        os.write(self._file, _HEAD.pack(len(payload), zlib.crc32(payload)) + payload)
+        record = _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
+        try:
+            os.lseek(self._file, 0, os.SEEK_SET)
+            fault = "" if os.write(self._file, record) == len(record) else "the disk is full"
+        except OSError as error:
+            fault = error.strerror or str(error)
+        if fault and not self._failing:
+            self._news = (
+                f"{self._path} cannot be written ({fault}): decoding goes on, but a process that takes over after a "
+                "crash will not know what is out"
+            )
+        self._failing = bool(fault)
+
+    def news(self) -> str:
+        """What there is to say about it since the last call."""
+        news, self._news = self._news, ""
+        return news
 
     def close(self) -> None:
         """Close the file; it stays."""

@@ -1,6 +1,9 @@
 """The account: what is due and what is out are counted apart."""
 
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
@@ -69,3 +72,30 @@ def test_whatever_a_process_left_the_next_settles_exactly(sizes: list[int], data
     assert starts == list(range(everything))
     assert second.progress.due == total(second) == everything
     assert second.progress.owed == []
+
+
+def test_an_account_that_finds_no_room_is_told_once_and_ends_nothing(tmp_path: Path) -> None:
+    code = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from rtdecode.daemon.progress import Progress, ProgressFile\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "file = ProgressFile(Path(sys.argv[1]))\n"
+        "file.save(Progress(run=1, due=7))\n"
+        "assert file.load().due == 7\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))\n"
+        "for due in range(8, 11):\n"
+        "    file.save(Progress(run=1, due=due))\n"
+        "    print(file.news())\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
+        "file.save(Progress(run=1, due=11))\n"
+        "assert file.load().due == 11\n"
+        "print(file.news())\n"
+    )
+    path = tmp_path / "p.progress"
+    said = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    told, *silent = said.stdout.split("\n")
+    assert str(path) in told
+    assert "decoding goes on" in told
+    assert not any(silent)
+    assert path.stat().st_size >= 65_536  # reserved, so that a disk that fills up later has room for it
