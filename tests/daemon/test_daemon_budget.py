@@ -164,7 +164,8 @@ def test_windows_that_left_the_log_while_no_decoder_ran_are_skipped(session: Ses
     # The new process says so before anybody can have found it: in the log of its own, and in its account.
     assert "chunks left the log while no process decoded; markers in them are not known here" in run.text
     keys = listener.keys()
-    assert len(keys) == len(set(keys))
+    # The one that was sent and not yet noted in the instant of the kill comes twice on the wire, and once in the account.
+    assert len(keys) - len(set(keys)) <= 1
     newest = max(start for _, _, start, _ in keys)
     assert_adds_up(listener, 1 + newest // 25)
     # Those that were on their way in the instant of the crash, and before we had found the new process, apart.

@@ -323,7 +323,7 @@ def test_two_runs_begun_at_once_are_one(session: Session) -> None:
     (alive,) = [run for run in runs if run not in refused]
     assert all("runs already" in run.text for run in refused)
     # Those that were refused took nothing of its folder away.
-    assert session.status(config, "acquire")["state"] == "streaming"
+    wait_for(lambda: session.status(config, "acquire")["state"] == "streaming", "its samples")
     assert alive.terminate() == 0, alive.text
 
 
