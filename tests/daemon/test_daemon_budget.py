@@ -164,7 +164,7 @@ def test_windows_that_left_the_log_while_no_decoder_ran_are_skipped(session: Ses
     # The new process says so before anybody can have found it: in the log of its own, and in its account.
     assert "chunks left the log while no process decoded; markers in them are not known here" in run.text
     keys = listener.keys()
-    # The one that was sent and not yet noted in the instant of the kill comes twice on the wire, and once in the account.
+    # The one that was sent and not yet noted when the kill came is twice on the wire, and once in the account.
     assert len(keys) - len(set(keys)) <= 1
     newest = max(start for _, _, start, _ in keys)
     assert_adds_up(listener, 1 + newest // 25)
