@@ -545,3 +545,11 @@ def test_what_its_publisher_sends_amiss_is_refused_and_the_log_makes_it_good(sha
 def test_nobody_shares(tmp_path: Path) -> None:
     with pytest.raises(StreamNotFoundError, match="share"):
         RemoteSource(f"ipc://{tmp_path / 'share'}", timeout_s=0.3).open()
+
+
+def test_the_last_thing_before_a_silence_comes_from_the_log(shared: Shared) -> None:
+    shared.send(Batch(chunk_of(0), (), 0.0))
+    with RemoteSource(shared.endpoint, timeout_s=20) as source:
+        assert samples(source).first_index == 0
+        shared.send(Batch(chunk_of(10), (), 0.0), live=False)  # published before our subscription had arrived
+        assert samples(source).first_index == 10

@@ -1,5 +1,6 @@
 """*decode*'s end of the bus: live samples as they come, and from the log what was missed."""
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Iterator
@@ -87,7 +88,7 @@ class Follower:
         self.behind = True
         self._segment = 0
         self._joined = False
-        self._here_at = 0.0
+        self._here_at = self._heard_at = 0.0
 
     def connect(self, stop: Stop, timeout: float) -> StreamInfo | None:
         """Ask *acquire* for its stream until it answers; None where we are asked to stop first.
@@ -120,8 +121,9 @@ class Follower:
             try:
                 frames = self.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
+                self._look()
                 return
-            received = hostclock.now()
+            received = self._heard_at = hostclock.now()
             if len(frames) == 2 and frames[0] == _EVENT_TOPIC:
                 _, event, _ = decode(frames)
                 if isinstance(event, Event):
@@ -136,6 +138,15 @@ class Follower:
                 return
             if message.seq == self.next:
                 yield self._arrival(message.seq, batch, received, message.end)
+
+    def _look(self) -> None:
+        """After a second of silence: what was published before our subscription arrived there is in the log alone."""
+        if hostclock.now() < self._heard_at + HERE_EVERY_S:
+            return
+        self._heard_at = hostclock.now()
+        with contextlib.suppress(ProcessError):  # one that does not answer is being started again
+            state = bus.read_state(self._client.ask(bus.Info(), 0.2)[0])
+            self.behind = state.run == self.run and state.next > self.next
 
     def resume(self, base: int, segment: int) -> None:
         """Go on where another process left off: number segments as it did, whose newest was `segment`."""

@@ -47,6 +47,8 @@ MAX_BYTES = 64 << 20
 _ASK_S = 0.5
 #: So many questions without an answer, and what was missed is given up.
 _TRIES = 6
+#: While nothing comes the other log is asked so often whether it has more, and may take so long to say it.
+_LOOK_S, _LOOK_WAIT_S = 1.0, 0.2
 _SAMPLES, _MARKERS = 0, 1
 
 
@@ -94,6 +96,7 @@ class RemoteSource:
         self._place = (-1, 0)  # segment and next index
         self._newest = -math.inf
         self._behind = True
+        self._look_at = 0.0
         self._unanswered = 0
         self._ready: deque[Batch] = deque()
         self._notices: list[Notice] = []
@@ -219,6 +222,17 @@ class RemoteSource:
                 self._return()
             case Broken():
                 self._refuse("a connection that did not speak ZeroMQ's protocol")
+            case None:
+                self._look()
+
+    def _look(self) -> None:
+        """After a second of silence: what was published before our subscription arrived there is in the log alone."""
+        if self._next < 0 or self._lost_at is not None or hostclock.now() < self._look_at:
+            return
+        self._look_at = hostclock.now() + _LOOK_S
+        with contextlib.suppress(RtdecodeError):  # one that does not answer is noticed by its silence
+            state = bus.read_state(self._client.ask(bus.Info(), _LOOK_WAIT_S)[0])
+            self._behind = state.run == self._run and state.next > self._next
 
     def _live(self, item: Frames) -> None:
         try:
