@@ -10,8 +10,8 @@ from rtdecode.chaos import truth
 from rtdecode.chaos.tally import Life
 
 
-def missing_samples(folder: Path, lives: Mapping[int, Life], since: float, until: float) -> int:
-    """Samples taken between two host times that were sent and are in none of the recordings.
+def missing_stamps(folder: Path, lives: Mapping[int, Life]) -> NDArray[np.float64]:
+    """When the samples were taken that were sent and are in none of the recordings.
 
     Counted inside each life of the sender, between the first and the last of its samples that were recorded or that a
     good window held: what a sender sent before anybody listened, and what died with it, never reached *acquire*.
@@ -22,15 +22,18 @@ def missing_samples(folder: Path, lives: Mapping[int, Life], since: float, until
         Of the recordings.
     lives : mapping of int to Life
         The truth.
-    since, until : float
-        Host times in seconds.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        Host times in seconds at which they were taken.
     """
     found: dict[int, list[int]] = {}
     for path in sorted(folder.rglob("*.xdf")):
         rows = _samples_of(path)
         for life in np.unique(rows[:, 1]).astype(int):
             found.setdefault(life, []).extend(rows[rows[:, 1] == life, 0].astype(int).tolist())
-    missing = 0
+    missing = [np.empty(0)]
     for number, life in lives.items():
         have = found.get(number, [])
         known = [*have, *(life.heard or ())]
@@ -39,9 +42,8 @@ def missing_samples(folder: Path, lives: Mapping[int, Life], since: float, until
         lacking = np.setdiff1d(np.arange(min(known), max(known) + 1), have)
         never = [count for begin, stop in life.dropped for count in range(begin, stop)]
         lacking = np.setdiff1d(lacking, never)
-        at = life.zero + lacking / life.sfreq
-        missing += int(((at >= since) & (at < until)).sum())
-    return missing
+        missing.append(life.zero + lacking / life.sfreq)
+    return np.concatenate(missing)
 
 
 def _samples_of(path: Path) -> NDArray[np.float64]:

@@ -3,12 +3,12 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rtdecode import hostclock
 from rtdecode.chaos.faults import Fault
-from rtdecode.chaos.recorded import missing_samples
+from rtdecode.chaos.recorded import missing_stamps
 from rtdecode.chaos.sender import BLOCK_S
 from rtdecode.chaos.stage import Stage
 from rtdecode.chaos.tally import Judged, Tally
@@ -56,7 +56,7 @@ class Row:
     wrong: int = 0
     samples_lost: int = 0
     outage: str = ""
-    problems: list[str] | None = None
+    problems: list[str] = field(default_factory=list)
 
     def line(self) -> str:
         """For people who wait."""
@@ -107,7 +107,7 @@ class Chaos:
                 raise ProcessError(self._stage.fault)
         return rows
 
-    def close(self, rows: Sequence[Row]) -> list[str]:
+    def close(self) -> list[str]:
         """End the session; count what the recordings lack, and hold the last counters against what was heard.
 
         Returns
@@ -119,8 +119,9 @@ class Chaos:
         self._take()
         problems = [] if code == 0 else [f"the daemon ended with exit code {code}"]
         begins = [began - (UNWRITTEN_S if row.outage == "acquire" else 0.0) for row, began in self._spans]
+        missing = missing_stamps(self._stage.recordings, self._stage.lives)
         for (row, _), began, ended in zip(self._spans, begins, [*begins[1:], math.inf], strict=True):
-            row.samples_lost = missing_samples(self._stage.recordings, self._stage.lives, began, ended)
+            row.samples_lost = int(((missing >= began) & (missing < ended)).sum())
             allowed = 0.0
             if row.outage == "acquire":
                 allowed = UNWRITTEN_S + (row.detected_s or 0.0) + (row.recovered_s or 0.0)
@@ -128,7 +129,7 @@ class Chaos:
                 allowed = self._unrecorded(began, ended) / SFREQ
             if row.samples_lost > allowed * SFREQ:
                 text = f"{row.samples_lost} samples are in no recording; {allowed * SFREQ:.0f} are accounted for"
-                row.problems = [*(row.problems or []), text]
+                row.problems.append(text)
         if untold := self._tally.untold():
             problems.append(f"of {untold} sliding windows no message told")
         if self._health is None:
@@ -145,8 +146,7 @@ class Chaos:
     # --- one fault ----------------------------------------------------------------------------------------------------
 
     def _one(self, fault: Fault) -> Row:
-        row = Row(fault.name, self._stage.over, outage=fault.outage, problems=[])
-        assert row.problems is not None
+        row = Row(fault.name, self._stage.over, outage=fault.outage)
         self._take()
         since = len(self._tally.judged)
         events_since = len(self._events)

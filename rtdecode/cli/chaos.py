@@ -65,7 +65,7 @@ def chaos(
                 with stage:
                     run = Chaos(stage, lambda line: console.print(line, style="dim"))
                     done = run.run(chosen)
-                    problems += [f"{transport}: {one}" for one in run.close(done)]
+                    problems += [f"{transport}: {one}" for one in run.close()]
                     rows += done
             finally:  # also where somebody ends it
                 if keep:
@@ -76,7 +76,7 @@ def chaos(
         typer.echo(json.dumps({"rows": [row.as_dict() for row in rows], "problems": problems}))
     else:
         Console(highlight=False, width=max(120, console.width)).print(_table(rows))
-    problems += [f"{row.over}, {row.fault}: {one}" for row in rows for one in row.problems or ()]
+    problems += [f"{row.over}, {row.fault}: {one}" for row in rows for one in row.problems]
     if problems:
         raise ProcessError("not everything was as it must be:\n  " + "\n  ".join(problems))
 
