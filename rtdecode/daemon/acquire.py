@@ -135,7 +135,7 @@ class Acquire:
             stack.callback(self._closing.set)
             if self._config.recording is not None:
                 self._recording = Recording(self._config, self._info, self._source.origins)
-                stack.callback(self._close_recording, self._recording)
+                stack.callback(lambda recording: self._say(recording.close()), self._recording)
                 if not resumed:
                     self._recording.must_begin()
             self._event("connected", f"reading {self._info.source}", {"source": self._info.source})
@@ -227,14 +227,10 @@ class Acquire:
         """Show the supervisor that this loop turns, and publish what it has to say."""
         for news in self._stop.supervised.attend():
             self._event(news.event, news.text, news.details)
-        for notice in () if self._recording is None else self._recording.notices():
-            self._event(notice.event, notice.text, notice.details)
+        if self._recording is not None:
+            self._say(self._recording.notices())
 
-    def _close_recording(self, recording: Recording) -> None:
-        for notice in recording.close():
-            self._event(notice.event, notice.text, notice.details)
-
-    # --- what happens to the source -----------------------------------------------------------------------------------
+    # --- what happens -------------------------------------------------------------------------------------------------
 
     def _say(self, notices: Iterable[Notice]) -> None:
         for notice in notices:

@@ -22,6 +22,9 @@ from rtdecode.wire.messages import Event
 #: Seconds that the log may take to answer. Live samples wait in their queue meanwhile.
 ASK_TIMEOUT_S = 0.5
 
+#: Seconds that it may take where nothing is missing as far as we know.
+LOOK_TIMEOUT_S = 0.2
+
 #: How often *acquire* is told that we are still there.
 HERE_EVERY_S = 1.0
 
@@ -145,7 +148,7 @@ class Follower:
             return
         self._heard_at = hostclock.now()
         with contextlib.suppress(ProcessError):  # one that does not answer is being started again
-            state = bus.read_state(self._client.ask(bus.Info(), 0.2)[0])
+            state = self._ask(bus.Info(), LOOK_TIMEOUT_S)
             self.behind = state.run == self.run and state.next > self.next
 
     def resume(self, base: int, segment: int) -> None:
@@ -221,8 +224,8 @@ class Follower:
         assert state.info is not None
         return state.info
 
-    def _ask(self, request: bus.LogRequest) -> bus.LogState:
-        return bus.read_state(self._client.ask(request, ASK_TIMEOUT_S)[0])
+    def _ask(self, request: bus.LogRequest, timeout: float = ASK_TIMEOUT_S) -> bus.LogState:
+        return bus.read_state(self._client.ask(request, timeout)[0])
 
 
 def history(client: Client, stop: int, base: int, newest: float, seconds: float | None) -> Iterator[Batch]:
