@@ -13,8 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from daemon_kit import Session
 
 
-@pytest.fixture
-def session() -> Iterator[Session]:
+def _session() -> Iterator[Session]:
     """A folder with a short path (sockets need one), and processes that do not outlive the test."""
     folder = Path(tempfile.mkdtemp(prefix="rtd"))
     one = Session(folder)
@@ -23,3 +22,15 @@ def session() -> Iterator[Session]:
     finally:
         one.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    """One machine's session."""
+    yield from _session()
+
+
+@pytest.fixture
+def other() -> Iterator[Session]:
+    """A second machine's."""
+    yield from _session()

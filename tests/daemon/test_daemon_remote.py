@@ -1,11 +1,8 @@
 """Two sessions, one reading the other's samples: the same windows and payloads, whatever happens to either."""
 
-import shutil
 import signal
 import socket
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +17,6 @@ pytestmark = [
 ]
 
 PATIENCE_S = 90.0
-
-
-@pytest.fixture
-def other() -> Iterator[Session]:
-    """The machine that reads from the first one."""
-    folder = Path(tempfile.mkdtemp(prefix="rtd"))
-    one = Session(folder)
-    try:
-        yield one
-    finally:
-        one.close()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def address() -> str:
