@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 
 from rtdecode.stream.fit import ledoit_wolf
-from rtdecode_models.data import Epochs, epochs, read_recording
-from rtdecode_models.recipe import Recipe, read_recipe
-from rtdecode_models.train import Progress, Workshop, select, train
+from rtdecode_models.data.recordings import Epochs, epochs, read_recording
+from rtdecode_models.training.recipe import Recipe, read_recipe
+from rtdecode_models.training.train import Progress, Workshop, select, train
 
 RECIPES = Path(__file__).resolve().parents[1] / "models" / "recipes"
 NAMES = ("eegmmidb_fists_feet", "eegmmidb_s015_fists_feet")

@@ -82,7 +82,7 @@ def make_bundle(path: Path) -> Path:
     from rtdecode.stream.steps import Conditioning, Filter, Matrix, Resample
     from rtdecode.stream.window import Sliding
     from rtdecode_export.bundle import export_bundle
-    from rtdecode_models.simpleconv import EEGSimpleConv, Ensemble, SimpleConvConfig
+    from rtdecode_models.systems.simpleconv import EEGSimpleConv, Ensemble, SimpleConvConfig
 
     torch.manual_seed(0)
     config = SimpleConvConfig(n_channels=64, n_classes=2, width=32, n_blocks=1, kernel=9)

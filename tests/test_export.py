@@ -25,7 +25,7 @@ from rtdecode.stream.window import Sliding
 from rtdecode_export.bundle import GOLDEN_WINDOWS, check_arguments, export_bundle
 from rtdecode_export.cli import arguments_of
 from rtdecode_export.onnx import run_onnx, run_torch, to_onnx
-from rtdecode_models.simpleconv import EEGSimpleConv, Ensemble, SimpleConvConfig
+from rtdecode_models.systems.simpleconv import EEGSimpleConv, Ensemble, SimpleConvConfig
 
 NAMES = ("C3", "Cz", "C4")
 CONTRACT = Contract(channels=tuple(ContractChannel(name=name, type="eeg", unit="V") for name in NAMES), sfreq=100.0)

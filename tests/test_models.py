@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtdecode_models.fit import batches, fit, log_probabilities, mixup
-from rtdecode_models.recipe import Model, Training
-from rtdecode_models.simpleconv import EEGSimpleConv, Ensemble, SimpleConvConfig
+from rtdecode_models.systems.simpleconv import EEGSimpleConv, Ensemble, SimpleConvConfig
+from rtdecode_models.training.fit import batches, fit, log_probabilities, mixup
+from rtdecode_models.training.recipe import Model, Training
 
 
 @pytest.mark.parametrize(("width", "n_blocks", "kernel", "parameters"), [(109, 4, 8, 2_462_246), (85, 1, 15, 245_654)])

@@ -22,8 +22,7 @@ from rtdecode.errors import ConfigError, ContractError, RecordingError  # noqa: 
 from rtdecode.signal import Batch, Chunk  # noqa: E402
 from rtdecode.stream.steps import Conditioning, Filter, Matrix, Resample, Scale  # noqa: E402
 from rtdecode.stream.window import Locked  # noqa: E402
-from rtdecode_models.checkpoint import Trained  # noqa: E402
-from rtdecode_models.data import (  # noqa: E402
+from rtdecode_models.data.recordings import (  # noqa: E402
     Recording,
     alignment_matrix,
     contract_of,
@@ -34,8 +33,9 @@ from rtdecode_models.data import (  # noqa: E402
     label_of,
     read_recording,
 )
-from rtdecode_models.recipe import parse_recipe  # noqa: E402
-from rtdecode_models.train import Fold, Progress, Workshop, calibrate, score, select, train  # noqa: E402
+from rtdecode_models.training.checkpoint import Trained  # noqa: E402
+from rtdecode_models.training.recipe import parse_recipe  # noqa: E402
+from rtdecode_models.training.train import Fold, Progress, Workshop, calibrate, score, select, train  # noqa: E402
 
 SFREQ, NAMES = 100, ("C3", "Cz", "C4", "Pz")
 LABELS = {"left": ("L",), "right": ("R",)}

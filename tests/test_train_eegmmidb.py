@@ -14,10 +14,10 @@ from rtdecode.encode.bundle import Bundle  # noqa: E402
 from rtdecode.encode.engines import make_engine  # noqa: E402
 from rtdecode_export.bundle import export_bundle  # noqa: E402
 from rtdecode_export.checkpoint import checkpoint_arguments  # noqa: E402
-from rtdecode_models.checkpoint import Trained  # noqa: E402
-from rtdecode_models.data import label_of, read_recording  # noqa: E402
-from rtdecode_models.recipe import read_recipe  # noqa: E402
-from rtdecode_models.train import Progress, Workshop, train  # noqa: E402
+from rtdecode_models.data.recordings import label_of, read_recording  # noqa: E402
+from rtdecode_models.training.checkpoint import Trained  # noqa: E402
+from rtdecode_models.training.recipe import read_recipe  # noqa: E402
+from rtdecode_models.training.train import Progress, Workshop, train  # noqa: E402
 
 RECIPES = Path(__file__).resolve().parents[1] / "models" / "recipes"
 

@@ -10,7 +10,7 @@ pytest.importorskip("torch", reason="training needs torch: pip install rtdecode[
 
 from rtdecode.errors import ConfigError
 from rtdecode.stream.steps import Filter
-from rtdecode_models.recipe import parse_recipe, read_recipe, variants
+from rtdecode_models.training.recipe import parse_recipe, read_recipe, variants
 
 GOOD = tomllib.loads("""
 name = "r"

@@ -6,7 +6,7 @@ import msgspec
 
 from rtdecode.encode.manifest import ClassifyHead
 from rtdecode.stream.window import Sliding, WindowSpec
-from rtdecode_models.checkpoint import Trained
+from rtdecode_models.training.checkpoint import Trained
 
 #: What goes into the manifest; everything else that was measured lies in the bundle's ``metrics.json``.
 _HEADLINES = ("task", "chance", "seeds", "train", "leave_one_run_out")

@@ -71,7 +71,7 @@ def arguments_of(source: str, hop: float | None) -> dict[str, Any]:
     """
     if Path(source).is_dir():
         from rtdecode_export.checkpoint import checkpoint_arguments
-        from rtdecode_models.checkpoint import Trained
+        from rtdecode_models.training.checkpoint import Trained
 
         return checkpoint_arguments(Trained.load(Path(source)), hop=hop)
     place, colon, name = source.partition(":")

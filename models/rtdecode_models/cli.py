@@ -13,8 +13,8 @@ from rich.table import Table
 from rtdecode.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rtdecode_models.checkpoint import Trained
-    from rtdecode_models.recipe import Recipe
+    from rtdecode_models.training.checkpoint import Trained
+    from rtdecode_models.training.recipe import Recipe
 
 _NEEDED = ("torch", "safetensors")
 
@@ -35,11 +35,11 @@ def train(
     require_training_packages()
     import torch
 
-    from rtdecode_models.recipe import read_recipe
-    from rtdecode_models.train import Progress as Told
-    from rtdecode_models.train import Workshop, total_epochs
-    from rtdecode_models.train import select as select_setting
-    from rtdecode_models.train import train as train_recipe
+    from rtdecode_models.training.recipe import read_recipe
+    from rtdecode_models.training.train import Progress as Told
+    from rtdecode_models.training.train import Workshop, total_epochs
+    from rtdecode_models.training.train import select as select_setting
+    from rtdecode_models.training.train import train as train_recipe
 
     # One thread: these networks are too small for more, and the sum of a batch then never depends on the machine.
     torch.set_num_threads(1)

@@ -25,7 +25,7 @@ from rtdecode.sources.simulated import SimulatedSource
 from rtdecode.stream.steps import Conditioning, Filter, Notch, Reference
 from rtdecode.stream.window import Locked
 from rtdecode_export.bundle import export_bundle
-from rtdecode_models.data import Epochs, Recording, contract_of, epochs, fit_conditioning
+from rtdecode_models.data.recordings import Epochs, Recording, contract_of, epochs, fit_conditioning
 
 SUBJECT = 0
 #: Seeds of the sessions; the demo's own are below 1000.

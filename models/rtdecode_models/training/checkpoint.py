@@ -25,8 +25,8 @@ from rtdecode.encode.manifest import Contract
 from rtdecode.errors import ConfigError
 from rtdecode.stream.steps import Conditioning
 from rtdecode.stream.window import Locked
-from rtdecode_models.recipe import Recipe
-from rtdecode_models.simpleconv import EEGSimpleConv, Ensemble, SimpleConvConfig
+from rtdecode_models.systems.simpleconv import EEGSimpleConv, Ensemble, SimpleConvConfig
+from rtdecode_models.training.recipe import Recipe
 
 FORMAT, VERSION = "rtdecode-checkpoint", 1
 _ARRAY = "array."

@@ -21,12 +21,12 @@ from scipy.special import logsumexp
 from rtdecode.encode.manifest import Contract
 from rtdecode.heads.calibrate import calibrate_temperature
 from rtdecode.stream.steps import Conditioning
-from rtdecode_models.checkpoint import Checkpoint, Trained
-from rtdecode_models.data import Epochs, Recording, contract_of, epochs, fit_conditioning, read_recording
-from rtdecode_models.fit import Fitted, fit, log_probabilities
+from rtdecode_models.data.recordings import Epochs, Recording, contract_of, epochs, fit_conditioning, read_recording
 from rtdecode_models.provenance import code_commit
-from rtdecode_models.recipe import Recipe, parse_recipe, variants
-from rtdecode_models.simpleconv import Ensemble
+from rtdecode_models.systems.simpleconv import Ensemble
+from rtdecode_models.training.checkpoint import Checkpoint, Trained
+from rtdecode_models.training.fit import Fitted, fit, log_probabilities
+from rtdecode_models.training.recipe import Recipe, parse_recipe, variants
 
 #: How many training windows the raw golden piece must hold.
 RAW_WINDOWS = 2

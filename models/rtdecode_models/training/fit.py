@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rtdecode_models.recipe import Model, Training
-from rtdecode_models.simpleconv import EEGSimpleConv, SimpleConvConfig
+from rtdecode_models.systems.simpleconv import EEGSimpleConv, SimpleConvConfig
+from rtdecode_models.training.recipe import Model, Training
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,49 @@
+"""The systems by the name that a recipe gives them."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
+
+import msgspec
+
+from rtdecode.errors import ConfigError
+from rtdecode_models.systems.encoder import Encoder
+from rtdecode_models.systems.shape import Shape
+
+#: Name in a recipe -> module under ``rtdecode_models.systems`` and the function there that builds it.
+SYSTEMS: dict[str, str] = {
+    # "atm": "atm:build",
+}
+
+
+class _Builder(Protocol):
+    """A system's own builder: its options as the recipe's table has them, and the shape of the data."""
+
+    def __call__(self, options: Mapping[str, Any], shape: Shape) -> Encoder: ...
+
+
+def build(system: str, options: Mapping[str, Any], shape: Shape) -> Encoder:
+    """An encoder with weights at random from torch's generator.
+
+    Parameters
+    ----------
+    system : str
+        One of `SYSTEMS`.
+    options : mapping
+        The rest of the recipe's table ``model``: fields of the system's own configuration.
+    shape : Shape
+        Of the data.
+
+    Raises
+    ------
+    ConfigError
+        There is no such system, an option is unknown or makes no sense, or the data lack what the system needs.
+    """
+    if system not in SYSTEMS:
+        raise ConfigError(f"model.system is {system!r}; expected one of {', '.join(sorted(SYSTEMS))}")
+    module, _, function = SYSTEMS[system].partition(":")
+    builder = cast(_Builder, getattr(importlib.import_module(f"rtdecode_models.systems.{module}"), function))
+    try:
+        return builder(options, shape)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise ConfigError(f"model (system {system!r}): {error}") from error

@@ -1,0 +1,13 @@
+"""All entries of the zoo, in the order of the published list."""
+
+import importlib
+
+from rtdecode_models.zoo.entry import Entry
+
+#: Modules under ``rtdecode_models.zoo`` that define ``ENTRIES``.
+MODULES: tuple[str, ...] = ()
+
+
+def entries() -> tuple[Entry, ...]:
+    """Every system in every published configuration that the zoo has."""
+    return tuple(entry for name in MODULES for entry in importlib.import_module(f"rtdecode_models.zoo.{name}").ENTRIES)
