@@ -82,15 +82,17 @@ def make_bundle(path: Path) -> Path:
     from rtdecode.stream.steps import Conditioning, Filter, Matrix, Resample
     from rtdecode.stream.window import Sliding
     from rtdecode_export.bundle import export_bundle
-    from rtdecode_models.systems.simpleconv import EEGSimpleConv, Ensemble, SimpleConvConfig
+    from rtdecode_models.systems.ensemble import Ensemble
+    from rtdecode_models.systems.shape import Shape
+    from rtdecode_models.systems.simpleconv import EEGSimpleConv, SimpleConvConfig
 
     torch.manual_seed(0)
-    config = SimpleConvConfig(n_channels=64, n_classes=2, width=32, n_blocks=1, kernel=9)
-    members = [EEGSimpleConv(config) for _ in range(5)]
+    config = SimpleConvConfig(width=32, n_blocks=1, kernel=9)
+    members = [EEGSimpleConv(config, Shape(240, 64, 80.0, classes={"label": 2})) for _ in range(5)]
     steps = (Filter(low=7.0, high=30.0), Resample(sfreq=80.0), Matrix(array="mix.npy", kind="euclidean_alignment"))
     rng = np.random.default_rng(0)
     export_bundle(
-        Ensemble(members).eval(),
+        Ensemble(members).deploy(),
         out=path,
         name="untrained",
         contract=Contract(

@@ -25,7 +25,9 @@ from rtdecode.stream.window import Sliding
 from rtdecode_export.bundle import GOLDEN_WINDOWS, check_arguments, export_bundle
 from rtdecode_export.cli import arguments_of
 from rtdecode_export.onnx import run_onnx, run_torch, to_onnx
-from rtdecode_models.systems.simpleconv import EEGSimpleConv, Ensemble, SimpleConvConfig
+from rtdecode_models.systems.ensemble import Ensemble
+from rtdecode_models.systems.shape import Shape
+from rtdecode_models.systems.simpleconv import EEGSimpleConv, SimpleConvConfig
 
 NAMES = ("C3", "Cz", "C4")
 CONTRACT = Contract(channels=tuple(ContractChannel(name=name, type="eeg", unit="V") for name in NAMES), sfreq=100.0)
@@ -36,7 +38,8 @@ TIME, STARTS = 80, (0, 50, 120)
 
 def _ensemble():
     torch.manual_seed(0)
-    members = [EEGSimpleConv(SimpleConvConfig(3, 2, width=4, kernel=4, dropout=0.5)) for _ in range(3)]
+    config = SimpleConvConfig(width=4, n_blocks=1, kernel=4, dropout=0.5)
+    members = [EEGSimpleConv(config, Shape(TIME, 3, 100.0, classes={"label": 2})) for _ in range(3)]
     for member in members:  # statistics of batch norm that are not those of a new network
         member.train()(torch.randn(16, TIME, 3) * 2 + 1)
     return Ensemble(members)
@@ -79,7 +82,7 @@ def test_the_daemons_parts_accept_the_bundle(exported):
     check_golden(bundle, engine)
     arguments["module"].eval()
     with torch.no_grad():
-        expected = arguments["module"](torch.from_numpy(arguments["real_windows"])).numpy()
+        expected = arguments["module"](torch.from_numpy(arguments["real_windows"]))["logits"].numpy()
     given = np.stack([engine.finish(window, 0)["logits"] for window in arguments["real_windows"]])
     engine.close()
     np.testing.assert_allclose(given, expected, atol=1e-5)

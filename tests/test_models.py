@@ -1,4 +1,4 @@
-"""EEG-SimpleConv, the ensemble, and one network's fitting."""
+"""One network's fitting."""
 
 import numpy as np
 import pytest
@@ -9,55 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtdecode_models.systems.simpleconv import EEGSimpleConv, Ensemble, SimpleConvConfig
 from rtdecode_models.training.fit import batches, fit, log_probabilities, mixup
 from rtdecode_models.training.recipe import Model, Training
-
-
-@pytest.mark.parametrize(("width", "n_blocks", "kernel", "parameters"), [(109, 4, 8, 2_462_246), (85, 1, 15, 245_654)])
-def test_published_parameter_counts(width, n_blocks, kernel, parameters):
-    """22 channels, 4 classes: across subjects at 70 Hz, within a subject at 95 Hz."""
-    module = EEGSimpleConv(SimpleConvConfig(22, 4, width, n_blocks, kernel))
-    assert sum(parameter.numel() for parameter in module.parameters()) == parameters
-
-
-def test_channels_are_mixed_and_time_is_averaged():
-    """The last axis is channels: each has weights of its own, and a trial that repeats itself keeps its logits."""
-    torch.manual_seed(0)
-    module = EEGSimpleConv(SimpleConvConfig(3, 2, width=4, n_blocks=0, kernel=1)).eval()
-    window = torch.randn(1, 50, 3)
-    with torch.no_grad():
-        once = module(window)
-        assert torch.allclose(module(torch.cat([window, window], dim=1)), once, atol=1e-6)
-        assert not torch.allclose(module(window[:, :, [1, 0, 2]]), once, atol=1e-3)
-
-
-def _members(n, n_classes=3):
-    torch.manual_seed(1)
-    return [EEGSimpleConv(SimpleConvConfig(5, n_classes, width=4, kernel=3)).eval() for _ in range(n)]
-
-
-def test_ensemble_is_the_mean_of_its_members_probabilities():
-    members = _members(4)
-    windows = 5 * torch.randn(6, 40, 5)
-    with torch.no_grad():
-        mean = torch.stack([torch.softmax(member(windows), -1) for member in members]).mean(0)
-        assert torch.allclose(torch.softmax(Ensemble(members)(windows), -1), mean, atol=1e-6)
-        assert torch.allclose(Ensemble(members)(windows).exp(), mean, atol=1e-6)
-
-
-def test_ensemble_survives_logits_whose_exponential_does_not():
-    class Sure(torch.nn.Module):
-        def forward(self, window):
-            return window.mean(1) * torch.tensor([1.0, -1.0]) * 500
-
-    logits = Ensemble([Sure(), Sure()])(torch.ones(1, 4, 2))
-    assert torch.allclose(logits, torch.tensor([[0.0, -1000.0]]))
-
-
-def test_an_ensemble_of_none_is_refused():
-    with pytest.raises(ValueError, match="at least one"):
-        Ensemble([])
 
 
 def _task(n=24, seed=0):

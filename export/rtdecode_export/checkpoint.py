@@ -31,7 +31,7 @@ def checkpoint_arguments(trained: Trained, *, hop: float | None = None) -> dict[
     if "test" in trained.metrics:
         metrics["test"] = {key: trained.metrics["test"][key] for key in _OF_TEST}
     return {
-        "module": trained.module,
+        "module": trained.module.deploy(),
         "name": checkpoint.name,
         "contract": checkpoint.contract,
         "conditioning": checkpoint.conditioning,

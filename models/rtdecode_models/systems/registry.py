@@ -13,6 +13,7 @@ from rtdecode_models.systems.shape import Shape
 #: Name in a recipe -> module under ``rtdecode_models.systems`` and the function there that builds it.
 SYSTEMS: dict[str, str] = {
     # "atm": "atm:build",
+    "simpleconv": "simpleconv:build",
 }
 
 

@@ -6,27 +6,25 @@ two convolutions with a max-pool of two between them, a mean over time and a lin
 part of the network here: the conditioning chain resamples, causally, before the window is cut.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from typing import Any
 
-import torch
+import msgspec
 from torch import Tensor, nn
+
+from rtdecode_models.systems.encoder import Encoder
+from rtdecode_models.systems.labels import classes_of
+from rtdecode_models.systems.shape import Shape
 
 #: By how much the width grows from one block to the next, as published.
 GROWTH = 1.414
 
 
-@dataclass(frozen=True, slots=True)
-class SimpleConvConfig:
-    """The shape of an `EEGSimpleConv`.
+class SimpleConvConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The shape of an `EEGSimpleConv`; by default the published one for decoding across subjects, at 70 Hz.
 
     Parameters
     ----------
-    n_channels : int
-        Sensors.
-    n_classes : int
-        Classes.
     width : int
         Feature maps of the first convolution and of the first block (``F``).
     n_blocks : int
@@ -35,34 +33,55 @@ class SimpleConvConfig:
         Samples in every kernel (``k``).
     dropout : float
         Share of the averaged features that are dropped in training, before the linear layer; 0 as published.
+    subject_head : bool
+        A second linear layer that tells subjects apart, ``subject_logits``, for a loss that regularises training. It is
+        not exported.
+    label : str
+        Which label of the data is decoded.
     """
 
-    n_channels: int
-    n_classes: int
-    width: int = 85
-    n_blocks: int = 1
-    kernel: int = 15
+    width: int = 109
+    n_blocks: int = 4
+    kernel: int = 8
     dropout: float = 0.0
+    subject_head: bool = False
+    label: str = "label"
 
-    def to_dict(self) -> dict[str, Any]:
-        """As it is written into a checkpoint."""
-        return asdict(self)
+    def __post_init__(self) -> None:
+        """Refuse networks that cannot be."""
+        if self.width < 1 or self.n_blocks < 0 or self.kernel < 1:
+            raise ValueError(
+                f"width {self.width}, n_blocks {self.n_blocks}, kernel {self.kernel}; expected at least 1, 0 and 1"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; expected a share from 0 to below 1")
 
 
-class EEGSimpleConv(nn.Module):
-    """The network: windows of shape (batch, time, channels) to logits of shape (batch, classes).
+class EEGSimpleConv(Encoder):
+    """The network: windows of shape (batch, time, channels) to ``logits`` of shape (batch, classes).
+
+    With `SimpleConvConfig.subject_head` also to ``subject_logits`` (batch, subjects).
 
     Parameters
     ----------
     config : SimpleConvConfig
         Its shape.
+    shape : Shape
+        That of the data.
     """
 
-    def __init__(self, config: SimpleConvConfig) -> None:
+    outputs = ("logits",)
+
+    def __init__(self, config: SimpleConvConfig, shape: Shape) -> None:
         super().__init__()
+        if shape.n_times < 2**config.n_blocks:
+            raise ValueError(
+                f"{config.n_blocks} blocks halve the window {config.n_blocks} times; expected at least "
+                f"{2**config.n_blocks} samples, not {shape.n_times}"
+            )
         self.config = config
         self.stem = nn.Sequential(
-            _convolution(config.n_channels, config.width, config.kernel),
+            _convolution(shape.n_channels, config.width, config.kernel),
             nn.BatchNorm2d(config.width),
             nn.ReLU(),
         )
@@ -74,13 +93,22 @@ class EEGSimpleConv(nn.Module):
             width = wider
         self.blocks = nn.Sequential(*blocks)
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(width, config.n_classes)
+        self.classifier = nn.Linear(width, classes_of(shape, config.label))
+        self.subjects = nn.Linear(width, shape.n_subjects) if config.subject_head else None
 
-    def forward(self, window: Tensor) -> Tensor:
-        """Logits (batch, classes) of conditioned windows (batch, time, channels)."""
+    def forward(self, window: Tensor, subject: Tensor | None = None) -> dict[str, Tensor]:
+        """Logits (batch, classes) of conditioned windows (batch, time, channels); it knows no subjects."""
         features = self.blocks(self.stem(window.transpose(1, 2).unsqueeze(2)))
-        logits: Tensor = self.classifier(self.dropout(features.mean(dim=(2, 3))))
-        return logits
+        averaged = self.dropout(features.mean(dim=(2, 3)))
+        given = {"logits": self.classifier(averaged)}
+        if self.subjects is not None:
+            given["subject_logits"] = self.subjects(averaged)
+        return given
+
+
+def build(options: Mapping[str, Any], shape: Shape) -> EEGSimpleConv:
+    """An EEG-SimpleConv from a recipe's options."""
+    return EEGSimpleConv(msgspec.convert(options, SimpleConvConfig), shape)
 
 
 def _convolution(width: int, wider: int, kernel: int) -> nn.Conv2d:
@@ -101,26 +129,3 @@ def _block(width: int, wider: int, kernel: int) -> nn.Sequential:
         nn.BatchNorm2d(wider),
         nn.ReLU(),
     )
-
-
-class Ensemble(nn.Module):
-    """Several classifiers as one: logits are the logarithm of the members' mean probabilities.
-
-    Parameters
-    ----------
-    members : sequence of Module
-        Each maps (batch, time, channels) to logits (batch, classes).
-    """
-
-    def __init__(self, members: Sequence[nn.Module]) -> None:
-        super().__init__()
-        if not members:
-            raise ValueError("an ensemble needs at least one member")
-        self.members = nn.ModuleList(members)
-
-    def forward(self, window: Tensor) -> Tensor:
-        """Logits (batch, classes): their softmax is the mean of the members' softmax."""
-        logs = torch.stack([torch.log_softmax(member(window), dim=-1) for member in self.members])
-        # log(mean(exp)) with the largest taken out first, written out so that the ONNX graph holds plain operators.
-        largest = logs.amax(dim=0)
-        return largest + (logs - largest).exp().mean(dim=0).log()

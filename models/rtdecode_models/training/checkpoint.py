@@ -25,7 +25,9 @@ from rtdecode.encode.manifest import Contract
 from rtdecode.errors import ConfigError
 from rtdecode.stream.steps import Conditioning
 from rtdecode.stream.window import Locked
-from rtdecode_models.systems.simpleconv import EEGSimpleConv, Ensemble, SimpleConvConfig
+from rtdecode_models.systems.ensemble import Ensemble
+from rtdecode_models.systems.shape import Shape
+from rtdecode_models.systems.simpleconv import EEGSimpleConv, SimpleConvConfig
 from rtdecode_models.training.recipe import Recipe
 
 FORMAT, VERSION = "rtdecode-checkpoint", 1
@@ -40,7 +42,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     name : str
         The recipe's name.
     model : dict
-        Keywords of `SimpleConvConfig`; the same for each member.
+        Keywords of `SimpleConvConfig`, and ``n_times`` and ``n_channels`` of a window; the same for each member.
     n_members : int
         Networks whose probabilities are averaged.
     temperature : float
@@ -136,8 +138,10 @@ class Trained:
 
 def build(checkpoint: Checkpoint) -> Ensemble:
     """The network that a checkpoint describes, with weights at random."""
-    config = SimpleConvConfig(**checkpoint.model)
-    module = Ensemble([EEGSimpleConv(config) for _ in range(checkpoint.n_members)])
+    options = dict(checkpoint.model)
+    n_times, n_channels = options.pop("n_times"), options.pop("n_channels")
+    shape = Shape(n_times, n_channels, 0.0, classes={"label": len(checkpoint.labels)})
+    module = Ensemble([EEGSimpleConv(SimpleConvConfig(**options), shape) for _ in range(checkpoint.n_members)])
     module.eval()
     return module
 

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rtdecode_models.systems.shape import Shape
 from rtdecode_models.systems.simpleconv import EEGSimpleConv, SimpleConvConfig
 from rtdecode_models.training.recipe import Model, Training
 
@@ -65,7 +66,8 @@ def fit(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = EEGSimpleConv(
-            SimpleConvConfig(windows.shape[2], n_classes, model.width, model.n_blocks, model.kernel, model.dropout)
+            SimpleConvConfig(width=model.width, n_blocks=model.n_blocks, kernel=model.kernel, dropout=model.dropout),
+            Shape(windows.shape[1], windows.shape[2], 0.0, classes={"label": n_classes}),
         )
         optimizer = torch.optim.AdamW(
             module.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
@@ -88,7 +90,7 @@ def _epoch(module: EEGSimpleConv, optimizer: torch.optim.Optimizer, x: Tensor, y
         windows, targets = x[batch], y[batch]
         if training.mixup:
             windows, targets = mixup(windows, targets)
-        loss = -(torch.log_softmax(module(windows), dim=1) * targets).sum(dim=1).mean()
+        loss = -(torch.log_softmax(module(windows)["logits"], dim=1) * targets).sum(dim=1).mean()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -115,5 +117,5 @@ def mixup(windows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 def log_probabilities(module: torch.nn.Module, windows: NDArray[np.float32]) -> NDArray[np.float64]:
     """Log-probabilities (n, classes) of conditioned windows (n, time, channels), in evaluation mode."""
     with torch.no_grad():
-        logits: Tensor = module(torch.from_numpy(np.ascontiguousarray(windows)))
+        logits: Tensor = module(torch.from_numpy(np.ascontiguousarray(windows)))["logits"]
     return torch.log_softmax(logits.to(torch.float64), dim=1).numpy()

@@ -23,7 +23,7 @@ from rtdecode.heads.calibrate import calibrate_temperature
 from rtdecode.stream.steps import Conditioning
 from rtdecode_models.data.recordings import Epochs, Recording, contract_of, epochs, fit_conditioning, read_recording
 from rtdecode_models.provenance import code_commit
-from rtdecode_models.systems.simpleconv import Ensemble
+from rtdecode_models.systems.ensemble import Ensemble
 from rtdecode_models.training.checkpoint import Checkpoint, Trained
 from rtdecode_models.training.fit import Fitted, fit, log_probabilities
 from rtdecode_models.training.recipe import Recipe, parse_recipe, variants
@@ -241,7 +241,8 @@ def train(
         conditioning=conditioning,
         window=recipe.locked,
         labels=recipe.labels,
-        model=members[0].module.config.to_dict(),
+        model=msgspec.structs.asdict(members[0].module.config)
+        | {"n_times": windows.x.shape[1], "n_channels": windows.x.shape[2]},
         n_members=len(members),
         temperature=calibration["temperature"],
         raw_starts=starts,
