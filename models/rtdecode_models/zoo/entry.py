@@ -44,7 +44,7 @@ class Entry:
     heads : callable
         From nothing to the heads and the further files of a bundle (items, galleries).
     budget_ms : float
-        From the newest sample of a window to its published result, that the card declares on `hardware`.
+        From the arrival of a window's newest sample to its published result, as the card declares it for `hardware`.
     hardware : str
         "2 CPU cores", or what it needs.
     subject : int or None
@@ -55,6 +55,8 @@ class Entry:
         The simulated experiment that it is trained on; None where it is trained on none.
     recipe : str or None
         File under ``models/recipes/`` that trains it.
+    threads : int
+        Inside one operator of the encoder, for `budget_ms`.
     """
 
     name: str
@@ -75,3 +77,4 @@ class Entry:
     arrays: Callable[[], Mapping[str, NDArray[np.float64]]] = field(default=dict)
     experiment: str | None = None
     recipe: str | None = None
+    threads: int = 1
