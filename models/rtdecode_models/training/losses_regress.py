@@ -1,0 +1,106 @@
+"""Losses that bring outputs to the stimuli's embeddings themselves."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
+
+from rtdecode_models.data.trials import Gallery
+from rtdecode_models.training.batch import Batch
+from rtdecode_models.training.losses_spec import LossSpec, flat, output_of, target_of
+
+
+class MSESpec(LossSpec, frozen=True, kw_only=True, tag="mse"):
+    """Mean squared error; `standardise`: towards z-scores over the training stimuli, dimension by dimension."""
+
+    target: str
+    output: str = "embedding"
+    standardise: bool = True
+
+
+class L2Spec(LossSpec, frozen=True, kw_only=True, tag="l2"):
+    """Squared Euclidean distance, summed over dimensions."""
+
+    target: str
+    output: str = "embedding"
+
+
+class CosineSpec(LossSpec, frozen=True, kw_only=True, tag="cosine"):
+    """One minus the cosine."""
+
+    target: str
+    output: str = "embedding"
+
+
+class MSE(nn.Module):
+    """``mean((p - z)^2)`` with z the standardised target: Benchetrit et al. (arXiv:2310.19812).
+
+    Where windows are blended, so are their targets.
+
+    Parameters
+    ----------
+    spec : MSESpec
+        Names.
+    gallery : Gallery, optional
+        The training stimuli, for mean and standard deviation.
+    """
+
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self, spec: MSESpec, gallery: Gallery | None) -> None:
+        super().__init__()
+        self.spec = spec
+        centre, spread = torch.zeros(1), torch.ones(1)
+        if spec.standardise and gallery is not None and spec.target in gallery.embeddings:
+            centre, spread = statistics(gallery, spec.target)
+        self.register_buffer("centre", centre)
+        self.register_buffer("spread", spread)
+
+    def forward(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Mean over batch and dimensions."""
+        target = (flat(blended(batch, self.spec.target)) - self.centre) / self.spread
+        return (flat(output_of(outputs, self.spec.output)) - target).square().mean()
+
+
+class L2(nn.Module):
+    """``mean(|p - t|^2)``, the distance of NeuroImagen's sample-level semantics (arXiv:2308.02510)."""
+
+    def __init__(self, spec: L2Spec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Mean over the batch."""
+        difference = flat(output_of(outputs, self.spec.output)) - flat(blended(batch, self.spec.target))
+        return difference.square().sum(dim=1).mean()
+
+
+class Cosine(nn.Module):
+    """``mean(1 - cos(p, t))``."""
+
+    def __init__(self, spec: CosineSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def forward(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Mean over the batch."""
+        output, target = flat(output_of(outputs, self.spec.output)), flat(blended(batch, self.spec.target))
+        return (1 - cosine_similarity(output, target, dim=1)).mean()
+
+
+def statistics(gallery: Gallery, target: str) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (1 where it is 0) of each dimension over the stimuli, both of shape (width,)."""
+    rows = torch.from_numpy(gallery.embeddings[target]).double().flatten(1)
+    spread = rows.std(dim=0, correction=0)
+    return rows.mean(dim=0).float(), torch.where(spread > 0, spread, torch.ones(())).float()
+
+
+def blended(batch: Batch, name: str) -> Tensor:
+    """Targets, blended as their windows were."""
+    target = target_of(batch, name)
+    if batch.partner is None or batch.share is None:
+        return target
+    share = batch.share.reshape(-1, *[1] * (target.ndim - 1))
+    return share * target + (1 - share) * target[batch.partner]
