@@ -4,16 +4,17 @@ import contextlib
 import io
 import logging
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from onnx import ModelProto
 
 from rtdecode.encode.onnx import import_onnxruntime
 from rtdecode.errors import EngineError
+from rtdecode_export.fold import Folded, check_deployable, computing, fold
 
 #: The name of the one input, of shape (1, time, channels).
 INPUT = "window"
@@ -31,15 +32,18 @@ class Graph:
         Version of ONNX's operator set.
     operators : mapping of str to int
         Operator -> how many nodes of the graph are one.
+    folded : Folded
+        What of the network was computed at export, once and for all.
     """
 
     data: bytes
     opset: int
     operators: Mapping[str, int]
+    folded: Folded
 
 
 def to_onnx(module: torch.nn.Module, window_shape: tuple[int, int], outputs: Sequence[str]) -> Graph:
-    """Export a module for windows of one fixed shape, in evaluation mode.
+    """Export a module for windows of one fixed shape, in evaluation mode, and fold its constants.
 
     Parameters
     ----------
@@ -48,7 +52,7 @@ def to_onnx(module: torch.nn.Module, window_shape: tuple[int, int], outputs: Seq
     window_shape : tuple of int
         (time, channels).
     outputs : sequence of str
-        Names of the outputs, in the module's order.
+        Names of the outputs, in the module's order; of a dictionary, those that are wanted.
 
     Returns
     -------
@@ -58,34 +62,46 @@ def to_onnx(module: torch.nn.Module, window_shape: tuple[int, int], outputs: Seq
     Raises
     ------
     EngineError
-        The exporter cannot express the module.
+        The exporter cannot express the module, or what it gives cannot be deployed (`check_deployable`).
     """
+    name = type(module).__name__
     example = (torch.zeros(1, *window_shape),)
     with _evaluating(module), _quiet():
         try:
             program = torch.onnx.export(
-                module,
+                _Outputs(module, outputs).eval(),
                 example,
                 dynamo=True,
                 external_data=False,
                 input_names=[INPUT],
                 output_names=list(outputs),
+                optimize=False,
                 verbose=False,
             )
         except torch.onnx.OnnxExporterError as error:
             raise EngineError(
-                f"{type(module).__name__} cannot be exported to ONNX for a window of {window_shape[0]} samples by "
+                f"{name} cannot be exported to ONNX for a window of {window_shape[0]} samples by "
                 f"{window_shape[1]} channels: {_first_line(error)}"
             ) from error
-    if program is None:
-        raise EngineError(f"the ONNX exporter gave nothing for {type(module).__name__}")
+        if program is None:
+            raise EngineError(f"the ONNX exporter gave nothing for {name}")
+        before = computing(program.model_proto)
+        program.optimize()
     model = program.model_proto
     given = [output.name for output in model.graph.output]
     if given != list(outputs):
-        raise EngineError(f"{type(module).__name__} has outputs {given}; expected {list(outputs)}")
+        raise EngineError(f"{name} has outputs {given}; expected {list(outputs)}")
+    fold(model)
+    check_deployable(model, name)
+    after = computing(model)
+    gone = Folded(before.total(), after.total(), dict(sorted((before - after).items())))
+    return graph_of(model, gone)
+
+
+def graph_of(model: ModelProto, folded: Folded) -> Graph:
+    """A model as bytes, with what it holds."""
     opset = next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
-    operators = Counter(node.op_type for node in model.graph.node)
-    return Graph(model.SerializeToString(), opset, dict(sorted(operators.items())))
+    return Graph(model.SerializeToString(), opset, dict(sorted(computing(model).items())), folded)
 
 
 def run_torch(
@@ -95,19 +111,35 @@ def run_torch(
     rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in outputs}
     with _evaluating(module), torch.no_grad():
         for window in windows:
-            given = module(torch.from_numpy(np.array(window[None])))
-            for name, value in zip(outputs, _as_tuple(given), strict=True):
+            given = _named(module(torch.from_numpy(np.array(window[None]))), outputs)
+            for name, value in zip(outputs, given, strict=True):
                 rows[name].append(value[0].numpy().astype(np.float32))
     return {name: np.stack(values) for name, values in rows.items()}
 
 
 def run_onnx(graph: Graph, windows: NDArray[np.float32], outputs: Sequence[str]) -> dict[str, NDArray[np.float32]]:
     """Outputs of the exported graph in onnxruntime on one thread, one window at a time: output name -> (n, ...)."""
+    return run_model(graph.data, windows, outputs)
+
+
+def run_model(
+    data: bytes, windows: NDArray[np.float32], outputs: Sequence[str], *, as_written: bool = False
+) -> dict[str, NDArray[np.float32]]:
+    """Outputs of an ONNX file in onnxruntime, as for `run_onnx`.
+
+    Parameters
+    ----------
+    as_written : bool
+        Run every node as it stands, without onnxruntime's optimisations, which would take out roundings.
+    """
     ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
+    options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = ort.InferenceSession(graph.data, options, providers=["CPUExecutionProvider"])
+    if as_written:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     rows = [session.run(list(outputs), {INPUT: np.ascontiguousarray(window[None])}) for window in windows]
     return {name: np.concatenate([row[i] for row in rows]) for i, name in enumerate(outputs)}
 
@@ -119,14 +151,43 @@ def largest_errors(
     return {name: float(np.abs(given[name] - value).max()) for name, value in expected.items()}
 
 
-def _as_tuple(given: object) -> tuple[torch.Tensor, ...]:
-    if isinstance(given, torch.Tensor):
-        return (given,)
+def worst_windows(
+    expected: Mapping[str, NDArray[np.float32]], given: Mapping[str, NDArray[np.float32]]
+) -> dict[str, int]:
+    """The window on which each output differs most."""
+    return {
+        name: int(np.abs(given[name] - value).reshape(len(value), -1).max(axis=1).argmax())
+        for name, value in expected.items()
+    }
+
+
+class _Outputs(torch.nn.Module):
+    """A module whose outputs are a tuple, in the order of their names."""
+
+    def __init__(self, module: torch.nn.Module, outputs: Sequence[str]) -> None:
+        super().__init__()
+        self.module = module
+        self.outputs = tuple(outputs)
+
+    def forward(self, window: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return _named(self.module(window), self.outputs)
+
+
+def _named(given: object, outputs: Sequence[str]) -> tuple[torch.Tensor, ...]:
+    """What a module gave, in the order of the outputs' names; of a dictionary, those that are asked for."""
     if isinstance(given, Mapping):
-        return tuple(given.values())
-    if isinstance(given, Sequence):
-        return tuple(given)
-    raise EngineError(f"a module gave {type(given).__name__}; expected a tensor, a tuple or a dictionary of tensors")
+        if missing := [name for name in outputs if name not in given]:
+            raise EngineError(f"the network gives the outputs {', '.join(given)}; expected {', '.join(missing)} too")
+        return tuple(given[name] for name in outputs)
+    if isinstance(given, torch.Tensor):
+        given = (given,)
+    if not isinstance(given, Sequence):
+        raise EngineError(
+            f"a module gave {type(given).__name__}; expected a tensor, a tuple or a dictionary of tensors"
+        )
+    if len(given) != len(outputs):
+        raise EngineError(f"the network gives {len(given)} outputs; expected {len(outputs)}: {', '.join(outputs)}")
+    return tuple(given)
 
 
 def _first_line(error: BaseException) -> str:
@@ -137,23 +198,27 @@ def _first_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _evaluating(module: torch.nn.Module) -> Iterator[None]:
-    was_training = module.training
+    """Every part of the module in evaluation mode for a while, then each in the mode that it was in."""
+    modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
         yield
     finally:
-        module.train(was_training)
+        for part, training in modes:
+            part.training = training
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's progress lines and its deprecation warnings about itself off the user's terminal."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
