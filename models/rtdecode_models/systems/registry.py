@@ -16,6 +16,7 @@ SYSTEMS: dict[str, str] = {
     "brainbert": "brainbert:build",
     "du-in": "du_in:build",
     "simpleconv": "simpleconv:build",
+    "histn": "histn:build",
 }
 
 
