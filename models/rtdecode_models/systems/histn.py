@@ -1,8 +1,8 @@
 """HiSTN: a thousand parameters for ratings of valence and arousal, over a hierarchy of scalp regions.
 
-After Kuang, Song and Michoski, arXiv 2408.15255. Electrodes are nodes of four regional graphs, the regions are nodes of a ring,
-and the head as a whole is one node; what is found on each of the three levels is classified together. The graph filters
-are Chebyshev polynomials of the graph Laplacian (Defferrard, Bresson and Vandergheynst, NeurIPS 2016).
+After Kuang, Song and Michoski, arXiv 2408.15255. Electrodes are nodes of four regional graphs, the regions are nodes of
+a ring, and the head as a whole is one node; what is found on each of the three levels is classified together. The graph
+filters are Chebyshev polynomials of the graph Laplacian (Defferrard, Bresson and Vandergheynst, NeurIPS 2016).
 
 The ratings have an order: train with `rtdecode_models.systems.ordinal.gaussian_smoothing`.
 """
