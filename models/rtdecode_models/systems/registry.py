@@ -12,7 +12,10 @@ from rtdecode_models.systems.shape import Shape
 
 #: Name in a recipe -> module under ``rtdecode_models.systems`` and the function there that builds it.
 SYSTEMS: dict[str, str] = {
-    # "atm": "atm:build",
+    "atm": "atm:build",
+    "brain-module": "brain_module:build",
+    "nice": "nice:build",
+    "ubp": "ubp:build",
     "brainbert": "brainbert:build",
     "du-in": "du_in:build",
     "simpleconv": "simpleconv:build",

@@ -1,0 +1,42 @@
+"""A recipe's table ``model`` as a system's own configuration, and what systems ask of the shape of the data."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from rtdecode.errors import ConfigError
+from rtdecode_models.systems.shape import Shape
+
+Config = TypeVar("Config", bound=msgspec.Struct)
+
+
+def read_options(options: Mapping[str, Any], config: type[Config]) -> Config:
+    """The options as `config`; an unknown key or a wrong type is a `msgspec.ValidationError` that names it."""
+    return msgspec.convert(dict(options), config)
+
+
+def target_width(shape: Shape, target: str, key: str) -> int:
+    """How many numbers one row of a target holds.
+
+    Parameters
+    ----------
+    shape : Shape
+        Of the data.
+    target : str
+        The name of one of its targets.
+    key : str
+        The option that names the target, for the error.
+
+    Raises
+    ------
+    ConfigError
+        The data have no such target, or its rows are not vectors.
+    """
+    if target not in shape.targets:
+        given = ", ".join(sorted(shape.targets)) or "none"
+        raise ConfigError(f"model.{key} is {target!r}, but the data's targets are: {given}")
+    rows = shape.targets[target]
+    if len(rows) != 1:
+        raise ConfigError(f"model.{key} is {target!r} with rows of shape {rows}; expected vectors, such as (768,)")
+    return rows[0]

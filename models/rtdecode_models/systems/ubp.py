@@ -1,0 +1,92 @@
+"""UBP's encoder: a whole window through a linear layer and NICE's residual projection.
+
+Wu et al., "Bridging the Vision-Brain Gap with an Uncertainty-Aware Blur Prior" (CVPR 2025, arXiv 2503.04207), the
+projection encoder of section 4. 5,404,673 parameters for 17 EEG channels and 250 samples, 56,830,977 for 271 MEG
+channels and 201 samples, both to embeddings of 1024 numbers and with the scale of the logits. What the paper adds to it
+at training time stands in `blur_prior`.
+"""
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from rtdecode_models.systems.encoder import Encoder
+from rtdecode_models.systems.options import read_options, target_width
+from rtdecode_models.systems.shape import Shape
+from rtdecode_models.systems.tsconv import Projection
+
+#: ln(1 / 0.07): where the logit scale starts.
+INITIAL_SCALE = math.log(1 / 0.07)
+
+
+class UbpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of `Ubp`.
+
+    Parameters
+    ----------
+    target : str
+        The embeddings that it is trained on; its width is the encoder's.
+    dropout : float
+        In the residual branch.
+    """
+
+    target: str = "image"
+    dropout: float = 0.3
+
+
+class Ubp(Encoder):
+    """The network, one output ``embedding`` of shape (batch, width), not normalised.
+
+    While training it also gives ``logit_scale``, softplus of a parameter, a scalar, for the loss.
+
+    Parameters
+    ----------
+    config : UbpConfig
+        Its options.
+    n_channels, n_times : int
+        Of a window.
+    width : int
+        Of the embedding.
+    """
+
+    outputs = ("embedding",)
+
+    def __init__(self, config: UbpConfig, n_channels: int, n_times: int, width: int) -> None:
+        super().__init__()
+        self.n_channels, self.n_times = n_channels, n_times
+        self.projection = Projection(n_channels * n_times, width, config.dropout)
+        self.logit_scale = nn.Parameter(torch.tensor(INITIAL_SCALE))
+
+    def forward(self, window: Tensor, subject: Tensor | None = None) -> dict[str, Tensor]:
+        """Encode windows (batch, time, channels); `subject` makes no difference."""
+        given = {"embedding": self.projection(window.transpose(1, 2).flatten(1))}
+        if self.training:
+            given["logit_scale"] = nn.functional.softplus(self.logit_scale)
+        return given
+
+    def deploy(self, subject: int | None = None) -> nn.Module:
+        """The same, with the transposition folded into the order of the first layer's weights."""
+        return _Deployed(copy.deepcopy(self)).eval()
+
+
+class _Deployed(nn.Module):
+    def __init__(self, encoder: Ubp) -> None:
+        super().__init__()
+        self.projection = encoder.projection
+        weight = encoder.projection.first.weight.detach()
+        by_channel = weight.view(-1, encoder.n_channels, encoder.n_times)
+        self.projection.first.weight = nn.Parameter(by_channel.transpose(1, 2).flatten(1).contiguous())
+
+    def forward(self, window: Tensor) -> tuple[Tensor, ...]:
+        return (self.projection(window.flatten(1)),)
+
+
+def build(options: Mapping[str, Any], shape: Shape) -> Ubp:
+    """A `Ubp` for this shape of data; see `UbpConfig` for the options."""
+    config = read_options(options, UbpConfig)
+    return Ubp(config, shape.n_channels, shape.n_times, target_width(shape, config.target, "target"))
