@@ -22,9 +22,9 @@ from rtdecode.errors import ConfigError, ContractError, RecordingError  # noqa: 
 from rtdecode.signal import Batch, Chunk  # noqa: E402
 from rtdecode.stream.steps import Conditioning, Filter, Matrix, Resample, Scale  # noqa: E402
 from rtdecode.stream.window import Locked  # noqa: E402
+from rtdecode_models.data.fitting import alignment_matrix  # noqa: E402
 from rtdecode_models.data.recordings import (  # noqa: E402
     Recording,
-    alignment_matrix,
     contract_of,
     crops,
     cut,

@@ -12,19 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtdecode.decoder import Decoder, Result, Status
-from rtdecode.encode.contract import check_contract
+from rtdecode.encode.contract import ChannelRule, check_contract
 from rtdecode.encode.engine import EngineInfo, Outputs
 from rtdecode.encode.manifest import Contract, ContractChannel
 from rtdecode.errors import ConfigError, RecordingError
 from rtdecode.signal import DATA_TYPES, Batch, StreamInfo
+from rtdecode.sources.declare import Declare
 from rtdecode.sources.recording import RecordingSource
+from rtdecode.sources.trigger import TriggerRule
 from rtdecode.stream.condition import Conditioner
-from rtdecode.stream.fit import inverse_sqrt, mean_covariance, standard_statistics
-from rtdecode.stream.steps import Conditioning, Matrix, Scale
+from rtdecode.stream.steps import Conditioning
 from rtdecode.stream.window import Locked, WindowSpec
-
-#: The arrays that `fit_conditioning` makes.
-ALIGNMENT, CENTER, SCALE = "alignment.npy", "train_mean.npy", "train_std.npy"
+from rtdecode_models.data.fitting import appended, fit_arrays
+from rtdecode_models.data.spec import Fit
 
 
 class WindowTap:
@@ -105,8 +105,19 @@ class Epochs:
         return len(self.y)
 
 
-def read_recording(folder: Path, name: str) -> Recording:
+def read_recording(
+    folder: Path, name: str, declare: Declare | None = None, triggers: Sequence[TriggerRule] = ()
+) -> Recording:
     """Read a whole recording.
+
+    Parameters
+    ----------
+    folder : Path
+        What `name` is relative to.
+    name : str
+        The file.
+    declare, triggers
+        As `RecordingSource` takes them.
 
     Raises
     ------
@@ -117,7 +128,7 @@ def read_recording(folder: Path, name: str) -> Recording:
     if not path.is_file():
         raise RecordingError(f"the recording {path} does not exist; is the data folder right?")
     batches = []
-    with RecordingSource(path) as source:
+    with RecordingSource(path, declare=declare, triggers=triggers) as source:
         info = source.info
         while (batch := source.read(1.0)) is not None:
             batches.append(batch)
@@ -143,9 +154,10 @@ def cut(
     conditioning: Conditioning,
     arrays: Mapping[str, NDArray[Any]],
     windows: Sequence[WindowSpec],
+    rule: ChannelRule = "strict",
 ) -> list[Result]:
     """Every due window of a recording; the outputs of those that are `ok` hold ``window``."""
-    columns = check_contract(recording.info, contract, "strict")
+    columns = check_contract(recording.info, contract, rule)
     channels = tuple(recording.info.channels[at] for at in columns)
     conditioner = Conditioner(conditioning.stream, channels, contract.sfreq, arrays)
     shape = (windows[0].n_samples(conditioner.sfreq), len(conditioner.channels))
@@ -238,29 +250,6 @@ def crops(window: Locked, shifts: Sequence[float]) -> tuple[Locked, ...]:
     )
 
 
-def alignment_matrix(x: NDArray[np.float32], shrinkage: float) -> NDArray[np.float64]:
-    """Euclidean alignment, R^(-1/2), from the mean covariance R of windows.
-
-    He and Wu, "Transfer Learning for Brain-Computer Interfaces: A Euclidean Space Data Alignment Approach", IEEE TBME
-    2020, equations 9 and 10; R is first shrunk towards a multiple of the identity.
-
-    Parameters
-    ----------
-    x : ndarray of float32, shape (n, time, channels)
-        Band-passed windows.
-    shrinkage : float
-        Share of ``trace(R)/n I`` in R, from 0 to 1.
-
-    Returns
-    -------
-    ndarray of float64, shape (channels, channels)
-        Symmetric.
-    """
-    covariance = mean_covariance(x)
-    n = len(covariance)
-    return inverse_sqrt((1 - shrinkage) * covariance + shrinkage * np.trace(covariance) / n * np.eye(n))
-
-
 def fit_conditioning(
     declared: Conditioning,
     train: Epochs,
@@ -269,30 +258,25 @@ def fit_conditioning(
     shrinkage: float,
     standardise: bool,
 ) -> tuple[Conditioning, dict[str, NDArray[np.float64]]]:
-    """Append the fitted stream steps to a declared chain.
+    """Append stream steps fitted on `train`, and on nothing else, to the chain that it was cut with.
 
     Parameters
     ----------
     declared : Conditioning
-        The chain that `train` was cut with.
+        That chain.
     train : Epochs
-        Training windows; nothing else is looked at.
+        Training windows.
     alignment, shrinkage, standardise
-        As in the recipe's table ``fit``.
+        Whether to align (Euclidean, with this share of a multiple of the identity) and to standardise.
 
     Returns
     -------
     tuple of Conditioning and dict
         The longer chain, and the arrays that it names.
     """
-    steps = list(declared.stream)
-    arrays: dict[str, NDArray[np.float64]] = {}
-    x = train.x.astype(np.float64)
-    if alignment:
-        arrays[ALIGNMENT] = alignment_matrix(train.x, shrinkage)
-        steps.append(Matrix(array=ALIGNMENT, kind="euclidean_alignment"))
-        x = x @ arrays[ALIGNMENT].T
-    if standardise:
-        arrays[CENTER], arrays[SCALE] = standard_statistics(x)
-        steps.append(Scale(center=CENTER, scale=SCALE, kind="standard"))
-    return Conditioning(stream=tuple(steps), window=declared.window), arrays
+    fit = Fit(
+        whitening="euclidean_alignment" if alignment else "none",
+        shrinkage=shrinkage,
+        scaling="standard" if standardise else "none",
+    )
+    return appended(fit, declared), fit_arrays(fit, train.x)

@@ -111,7 +111,7 @@ class Dataset:
     conditioning : Conditioning
         From that stream to `Trials.x`.
     arrays : mapping of str to ndarray
-        What the chain names.
+        What the chain names, fitted on all training trials together.
     window : WindowSpec
         What the daemon cuts.
     markers : mapping of str to tuple of str
@@ -127,6 +127,10 @@ class Dataset:
         Where the answer is known.
     provenance : mapping
         Files with their SHA-256, seeds, versions.
+    subject_arrays, session_arrays : mapping of str to mapping of str to ndarray
+        Where the chain is fitted to each subject or session: the arrays of those that have their own.
+    positions : ndarray of float64, shape (channels, 2), optional
+        Where the conditioned channels are on a flat layout scaled to [0, 1]; see `rtdecode_models.data.positions`.
     """
 
     train: Trials
@@ -141,3 +145,10 @@ class Dataset:
     simulated: bool = False
     ceiling: Ceiling | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    subject_arrays: Mapping[str, Mapping[str, NDArray[Any]]] = field(default_factory=dict)
+    session_arrays: Mapping[str, Mapping[str, NDArray[Any]]] = field(default_factory=dict)
+    positions: NDArray[np.float64] | None = None
+
+    def arrays_of(self, subject: str | None = None, session: str | None = None) -> Mapping[str, NDArray[Any]]:
+        """The chain's arrays for a session: its own, else its subject's, else those of all."""
+        return self.session_arrays.get(session or "") or self.subject_arrays.get(subject or "") or self.arrays
