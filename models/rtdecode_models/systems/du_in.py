@@ -170,6 +170,15 @@ class DuInEncoder(nn.Module):
         """Tokens (batch, tokens, width) of conditioned windows (batch, time, channels)."""
         return self.transform(self.patches(window, subject))
 
+    def of(self, subject: int | None) -> "DuInEncoder":
+        """A copy that knows one subject only; which may be left out where there is no other."""
+        known = len(self.subjects.weight)
+        if subject is None and known > 1:
+            raise ConfigError(f"a Du-IN of {known} subjects; say for which of them it is deployed")
+        copy = deepcopy(self)
+        copy.subjects = self.subjects.of(subject or 0)
+        return copy
+
 
 def block(config: DuInConfig, width: int) -> PostNormBlock:
     """One of Du-IN's transformer blocks."""
@@ -237,21 +246,9 @@ class DuIn(Encoder):
 
     def deploy(self, subject: int | None = None) -> nn.Module:
         """The classifier of one subject, with that subject's matrix alone."""
-        return deployed(self, self.encoder, subject)
-
-
-def deployed(stage: Encoder, encoder: DuInEncoder, subject: int | None) -> nn.Module:
-    """A stage for one subject: a copy whose shared part, `encoder` in the stage itself, knows nobody else."""
-    if subject is None and len(encoder.subjects.weight) == 1:
-        subject = 0
-    if subject is None:
-        raise ConfigError(
-            f"{type(stage).__name__} knows {len(encoder.subjects.weight)} subjects; say for which of them to deploy it"
-        )
-    alone = encoder.subjects.of(subject)
-    copy = deepcopy(stage)
-    copy.get_submodule("encoder").subjects = alone
-    return Deployed(copy, None).eval()
+        copy = deepcopy(self)
+        copy.encoder = self.encoder.of(subject)
+        return Deployed(copy, None).eval()
 
 
 def shifted(window: Tensor, share: float) -> Tensor:

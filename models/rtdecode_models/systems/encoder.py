@@ -5,6 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from rtdecode.errors import ConfigError
+from rtdecode_models.data.trials import Trials
+
 
 class Encoder(nn.Module):
     """Base of the published encoders.
@@ -50,6 +53,56 @@ class Encoder(nn.Module):
             Whose; None for an encoder that knows no subjects.
         """
         return Deployed(self, subject).eval()
+
+    def prepare(self, trials: Trials) -> None:
+        """Set what is computed from the training trials before the first step, as the graph of their channels.
+
+        Called once by the trainer, not when training is resumed: what is set lies in buffers. Most encoders have nothing
+        to set.
+
+        Parameters
+        ----------
+        trials : Trials
+            To train on; nothing else is looked at.
+
+        Raises
+        ------
+        ConfigError
+            They lack what it needs.
+        """
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> tuple[str, ...]:
+        """Take over what a former stage of training has by the same name and in the same shape.
+
+        Parameters
+        ----------
+        weights : mapping of str to Tensor
+            Parameters and buffers of another encoder, as its ``state_dict`` names them.
+
+        Returns
+        -------
+        tuple of str
+            Names of this encoder's weights that were taken over; the others stay as they were.
+
+        Raises
+        ------
+        ConfigError
+            None fits: they are of something else.
+        """
+        own = self.state_dict()
+        taken = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+        if not taken:
+            raise ConfigError(
+                f"nothing of the weights to start from fits {type(self).__name__}: they have {_some(weights)}, "
+                f"it has {_some(own)}; expected a former stage of the same system and size"
+            )
+        self.load_state_dict(taken, strict=False)
+        return tuple(taken)
+
+
+def _some(weights: Mapping[str, Tensor]) -> str:
+    names = [f"{name} {tuple(value.shape)}" for name, value in weights.items()]
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 class Deployed(nn.Module):

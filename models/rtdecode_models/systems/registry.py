@@ -17,8 +17,15 @@ SYSTEMS: dict[str, str] = {
     "nice": "nice:build",
     "ubp": "ubp:build",
     "brainbert": "brainbert:build",
+    "brainbert-masked": "brainbert_masked:build",
     "du-in": "du_in:build",
+    "du-in-masked": "du_in_masked:build",
+    "du-in-tokenizer": "du_in_tokenizer:build",
     "simpleconv": "simpleconv:build",
+    "eegnet": "eegnet:build",
+    "lda": "lda:build",
+    "csp-lda": "csp_lda:build",
+    "cca": "cca:build",
     "histn": "histn:build",
 }
 
