@@ -1,7 +1,7 @@
 """ATM-S: channels as tokens of a transformer layer, then NICE's convolution and projection.
 
 Li et al., "Visual Decoding and Reconstruction via EEG Embeddings with Guided Diffusion" (NeurIPS 2024, arXiv
-2403.07721), figure 2 and appendix. 3,075,413 parameters take part at 63 channels, 250 samples, 10 subjects and
+2403.07721). 3,075,413 parameters take part at 63 channels, 250 samples, 10 subjects and
 embeddings of 1024 numbers; the released model has 3,202,413 with those that nothing uses (`AtmConfig.unused`).
 """
 
@@ -131,7 +131,7 @@ class TransformerLayer(nn.Module):
 class Atm(Encoder):
     """The network, one output ``embedding`` of shape (batch, width of the target).
 
-    While training it also gives ``logit_scale``, a scalar, for the loss.
+    It also gives ``logit_scale``, a scalar, for the loss.
 
     Parameters
     ----------
@@ -171,10 +171,8 @@ class Atm(Encoder):
         """Encode windows (batch, time, channels); without a subject, or with an unknown one, by the shared token."""
         tokens = self.dropout(self.tokens(window.transpose(1, 2)))
         hidden = self.layer(torch.cat([self._subject_token(subject, len(window)), tokens], dim=1))
-        given = {"embedding": self.projection(self.conv(_kept(hidden, self.config).unsqueeze(1)))}
-        if self.training:
-            given["logit_scale"] = self.logit_scale if self.config.raw_logit_scale else self.logit_scale.exp()
-        return given
+        scale = self.logit_scale if self.config.raw_logit_scale else self.logit_scale.exp()
+        return {"embedding": self.projection(self.conv(_kept(hidden, self.config).unsqueeze(1))), "logit_scale": scale}
 
     def _subject_token(self, subject: Tensor | None, n: int) -> Tensor:
         """Tokens (n, 1, width): rows of a table whose last one is the shared token."""

@@ -1,7 +1,7 @@
 """The brain module: MEG to image embeddings.
 
 Benchetrit, Banville and King, "Brain decoding: toward real-time reconstruction of visual perception" (ICLR 2024, arXiv
-2310.19812), section 2 and appendix on the brain module. 6,424,472 parameters with one head of 768 numbers, 272 sensors,
+2310.19812). 6,424,472 parameters with one head of 768 numbers, 272 sensors,
 181 samples and 4 subjects; 7,998,104 with a second head, whose loss is the mean squared error.
 """
 
@@ -262,7 +262,7 @@ class _Deployed(nn.Module):
         for module in self.blocks.modules():
             if isinstance(module, DilatedConv):
                 module.fold()
-        self.widths = [head.out_features for head in encoder.heads.values()]
+        self.widths: list[int] = [head.out_features for head in encoder.heads.values() if isinstance(head, nn.Linear)]
         self.early = not isinstance(encoder.aggregate, Bahdanau)
         self.features = nn.Identity() if self.early else encoder.features
         self.aggregate, self.head = _fold_heads(encoder)

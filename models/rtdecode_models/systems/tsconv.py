@@ -1,8 +1,8 @@
 """The temporal-spatial convolution and the projection that NICE and ATM-S share.
 
-Song et al., "Decoding Natural Images from EEG for Object Recognition" (ICLR 2024, arXiv 2308.13234), table of the EEG
-encoder; Li et al., "Visual Decoding and Reconstruction via EEG Embeddings with Guided Diffusion" (2024, arXiv
-2403.07721) take it over with another width.
+Song et al., "Decoding Natural Images from EEG for Object Recognition" (ICLR 2024, arXiv 2308.13234); Li et al.,
+"Visual Decoding and Reconstruction via EEG Embeddings with Guided Diffusion" (NeurIPS 2024, arXiv 2403.07721) take it
+over with another width.
 """
 
 import torch

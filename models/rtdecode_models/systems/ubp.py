@@ -1,7 +1,7 @@
 """UBP's encoder: a whole window through a linear layer and NICE's residual projection.
 
 Wu et al., "Bridging the Vision-Brain Gap with an Uncertainty-Aware Blur Prior" (CVPR 2025, arXiv 2503.04207), the
-projection encoder of section 4. 5,404,673 parameters for 17 EEG channels and 250 samples, 56,830,977 for 271 MEG
+projection encoder. 5,404,673 parameters for 17 EEG channels and 250 samples, 56,830,977 for 271 MEG
 channels and 201 samples, both to embeddings of 1024 numbers and with the scale of the logits. What the paper adds to it
 at training time stands in `blur_prior`.
 """
@@ -42,7 +42,7 @@ class UbpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Ubp(Encoder):
     """The network, one output ``embedding`` of shape (batch, width), not normalised.
 
-    While training it also gives ``logit_scale``, softplus of a parameter, a scalar, for the loss.
+    It also gives ``logit_scale``, softplus of a parameter, a scalar, for the loss.
 
     Parameters
     ----------
@@ -64,10 +64,8 @@ class Ubp(Encoder):
 
     def forward(self, window: Tensor, subject: Tensor | None = None) -> dict[str, Tensor]:
         """Encode windows (batch, time, channels); `subject` makes no difference."""
-        given = {"embedding": self.projection(window.transpose(1, 2).flatten(1))}
-        if self.training:
-            given["logit_scale"] = nn.functional.softplus(self.logit_scale)
-        return given
+        embedding = self.projection(window.transpose(1, 2).flatten(1))
+        return {"embedding": embedding, "logit_scale": nn.functional.softplus(self.logit_scale)}
 
     def deploy(self, subject: int | None = None) -> nn.Module:
         """The same, with the transposition folded into the order of the first layer's weights."""

@@ -19,14 +19,14 @@ class InfoNCESpec(LossSpec, frozen=True, kw_only=True, tag="infonce"):
     """Symmetric InfoNCE over the batch.
 
     `scale` says what is done to the parameter that begins at `init` to make the factor on the similarities: ``exp``,
-    ``softplus`` or nothing (``raw``). `learnable`: whether it is trained. `normalise`: which sides are brought to unit
-    length. `directions`: windows look for stimuli, stimuli for windows, or both. `mask_repeats`: other windows of the
-    same stimulus are no wrong answers.
+    ``softplus`` or nothing (``raw``); ``encoder`` takes what the encoder gives as ``logit_scale`` instead. `learnable`:
+    whether it is trained. `normalise`: which sides are brought to unit length. `directions`: windows look for stimuli,
+    stimuli for windows, or both. `mask_repeats`: other windows of the same stimulus are no wrong answers.
     """
 
     target: str
     output: str = "embedding"
-    scale: Literal["exp", "softplus", "raw"] = "exp"
+    scale: Literal["exp", "softplus", "raw", "encoder"] = "exp"
     init: float = LOG_SCALE
     learnable: bool = True
     normalise: Sides = "both"
@@ -67,10 +67,13 @@ class InfoNCE(nn.Module):
     def __init__(self, spec: InfoNCESpec) -> None:
         super().__init__()
         self.spec = spec
-        self.logit_scale = nn.Parameter(torch.tensor(spec.init), requires_grad=spec.learnable)
+        trained = spec.learnable and spec.scale != "encoder"
+        self.logit_scale = nn.Parameter(torch.tensor(spec.init), requires_grad=trained)
 
-    def factor(self) -> Tensor:
+    def factor(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """What similarities are multiplied by."""
+        if self.spec.scale == "encoder":
+            return output_of(outputs, "logit_scale")
         if self.spec.scale == "exp":
             return self.logit_scale.exp()
         return softplus(self.logit_scale) if self.spec.scale == "softplus" else self.logit_scale
@@ -78,7 +81,7 @@ class InfoNCE(nn.Module):
     def forward(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Mean over the batch, in nats."""
         x, y = sides(output_of(outputs, self.spec.output), target_of(batch, self.spec.target), self.spec.normalise)
-        logits = self.factor() * x @ y.T
+        logits = self.factor(outputs) * x @ y.T
         if self.spec.mask_repeats and batch.item is not None:
             same = batch.item[:, None] == batch.item[None, :]
             same.fill_diagonal_(False)
