@@ -27,6 +27,7 @@ SYSTEMS: dict[str, str] = {
     "csp-lda": "csp_lda:build",
     "cca": "cca:build",
     "histn": "histn:build",
+    "geometric": "geometric:build",
 }
 
 
