@@ -28,6 +28,7 @@ SYSTEMS: dict[str, str] = {
     "cca": "cca:build",
     "histn": "histn:build",
     "geometric": "geometric:build",
+    "neuro3d": "neuro3d:build",
 }
 
 
