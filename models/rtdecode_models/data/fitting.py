@@ -14,6 +14,7 @@ from rtdecode.errors import ConfigError
 from rtdecode.stream.fit import inverse_sqrt, mean_covariance, mvnn, robust_statistics, standard_statistics
 from rtdecode.stream.steps import Baseline, Conditioning, Matrix, RunningAlignment, Scale, StreamStep
 from rtdecode_models.data.spec import Fit
+from rtdecode_models.data.trials import Trials
 
 Arrays = dict[str, NDArray[np.float64]]
 
@@ -42,6 +43,10 @@ class Fitted:
     subjects: dict[str, Arrays] = field(default_factory=dict)
     sessions: dict[str, Arrays] = field(default_factory=dict)
 
+    def of(self, subject: str, session: str) -> Arrays:
+        """A session's own arrays, else its subject's, else those of everyone."""
+        return self.sessions.get(session) or self.subjects.get(subject) or self.everyone
+
 
 def to_fit_on(declared: Conditioning) -> Conditioning:
     """The chain that gives the windows to fit on."""
@@ -64,11 +69,6 @@ def appended(fit: Fit, declared: Conditioning) -> Conditioning:
         case "robust":
             steps.append(Scale(center=MEDIAN, scale=RANGE, kind="robust"))
     return Conditioning(stream=tuple(steps), window=declared.window)
-
-
-def is_fitted(fit: Fit) -> bool:
-    """Whether there is anything to fit."""
-    return fit.whitening != "none" or fit.scaling != "none"
 
 
 def fit_arrays(fit: Fit, x: NDArray[np.float32], conditions: Sequence[object] | None = None) -> Arrays:
@@ -107,42 +107,45 @@ def fit_arrays(fit: Fit, x: NDArray[np.float32], conditions: Sequence[object] | 
     return arrays
 
 
-def fit_groups(
-    fit: Fit,
-    x: NDArray[np.float32],
-    subjects: Sequence[str],
-    sessions: Sequence[str],
-    conditions: Sequence[object] | None = None,
-) -> Fitted:
+def fit_groups(fit: Fit, seen: Trials, fit_on: NDArray[np.int64] | None = None) -> Fitted:
     """The arrays of everyone, and of each subject and session where the recipe says so.
 
     Parameters
     ----------
-    fit, x, conditions
-        As `fit_arrays`.
-    subjects, sessions : sequence of str, length n
-        Whose each window is, and in which session it was.
+    fit : Fit
+        The recipe's table.
+    seen : Trials
+        By the chain of `to_fit_on`.
+    fit_on : ndarray of int64, optional
+        Rows that may be looked at; all where not given.
     """
+    rows = np.arange(len(seen)) if fit_on is None else fit_on
+    condition = _conditions(seen)
 
-    def of_each(names: Sequence[str]) -> dict[str, Arrays]:
-        column = np.array(names)
+    def of(chosen: NDArray[np.int64]) -> Arrays:
+        # All windows as they lie, where they are all meant: a copy of them may not fit into memory.
+        x = seen.x if len(chosen) == len(seen) else seen.x[chosen]
+        return fit_arrays(fit, x, None if condition is None else condition[chosen].tolist())
+
+    def of_each(names: Sequence[str], column: NDArray[np.int64]) -> dict[str, Arrays]:
         found = {}
-        for name in dict.fromkeys(names):
-            rows = np.flatnonzero(column == name)
-            chosen = None if conditions is None else [conditions[int(row)] for row in rows]
+        for at in np.unique(column[rows]):
             try:
-                found[name] = fit_arrays(fit, x[rows], chosen)
+                found[names[at]] = of(rows[column[rows] == at])
             except ConfigError as error:
-                raise ConfigError(f"{name}: {error}") from error
+                raise ConfigError(f"{names[at]}: {error}") from error
         return found
 
-    if not is_fitted(fit):
-        return Fitted({})
     return Fitted(
-        fit_arrays(fit, x, conditions),
-        of_each(subjects) if fit.per != "all" else {},
-        of_each(sessions) if fit.per == "session" else {},
+        of(rows),
+        of_each(seen.subjects, seen.subject) if fit.per != "all" else {},
+        of_each(seen.sessions, seen.session) if fit.per == "session" else {},
     )
+
+
+def _conditions(trials: Trials) -> NDArray[np.int64] | None:
+    """What MVNN averages over first: the stimulus, else the class."""
+    return trials.item if trials.item is not None else next(iter(trials.labels.values()), None)
 
 
 def alignment_matrix(x: NDArray[np.float32], shrinkage: float) -> NDArray[np.float64]:

@@ -79,6 +79,18 @@ class Fit(Part, frozen=True, kw_only=True):
     scaling: Literal["none", "standard", "robust"] = "standard"
     per: Literal["all", "subject", "session"] = "all"
 
+    def __post_init__(self) -> None:
+        """Refuse shares and times that make no sense."""
+        if not 0 <= self.shrinkage <= 1:
+            raise ValueError(f"shrinkage is {self.shrinkage}; expected a share from 0 to 1")
+        if not self.half_life_s > 0:
+            raise ValueError(f"half_life_s is {self.half_life_s}; expected seconds above 0")
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there is nothing to fit."""
+        return self.whitening == "none" and self.scaling == "none"
+
 
 NOTHING_FITTED = Fit(whitening="none", scaling="none")
 
@@ -89,19 +101,20 @@ class Stimuli(Part, frozen=True, kw_only=True):
     Parameters
     ----------
     names : str
-        A file with one name for each stimulus, in the order of the rows: a JSON list or object (its keys), a TSV whose
-        first column is the name, or plain lines. Empty where the file of embeddings has names of its own.
-    embeddings : dict of str to str
-        Target name -> file (stimuli, ...): ``.npy``, ``.safetensors``, or ``.npz``; of the latter two, the array of the
-        target's name.
+        A file with one name for each stimulus, in the order of the rows: a JSON list or object (its keys), a TSV with a
+        heading, or plain lines. Where empty, they are numbered: ``00001``...
+    embeddings : dict of str to str or tuple of str
+        Target name -> file (stimuli, ...): ``.npy``; or ``.npz``, ``.safetensors``, of which the array of the target's
+        name is taken, or that behind a colon (``clip.npz:image``). Several files, as of one image blurred more and
+        more, give (stimuli, files, ...).
     captions : str
-        A JSON object name -> caption, to be embedded or shown; optional.
+        A JSON object, name -> caption; they become those of the bundle's gallery.
     marker : str
         How the marker of a stimulus reads; ``{name}`` is its name.
     """
 
     names: str = ""
-    embeddings: dict[str, str] = {}
+    embeddings: dict[str, str | tuple[str, ...]] = {}
     captions: str = ""
     marker: str = "{name}"
 

@@ -23,10 +23,13 @@ class Gallery:
     embeddings : mapping of str to ndarray of float32, shape (stimuli, ...)
         Target name -> one row for each stimulus: ``image`` (stimuli, width), ``text``, or several to choose from, as
         ``image_blurred`` (stimuli, levels, width).
+    captions : tuple of str
+        One for each stimulus, or none.
     """
 
     names: tuple[str, ...]
     embeddings: Mapping[str, NDArray[np.float32]]
+    captions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,6 +132,8 @@ class Dataset:
         Files with their SHA-256, seeds, versions.
     subject_arrays, session_arrays : mapping of str to mapping of str to ndarray
         Where the chain is fitted to each subject or session: the arrays of those that have their own.
+    channels : tuple of str
+        Names of the conditioned channels; those of the contract where empty.
     positions : ndarray of float64, shape (channels, 2), optional
         Where the conditioned channels are on a flat layout scaled to [0, 1]; see `rtdecode_models.data.positions`.
     """
@@ -147,6 +152,7 @@ class Dataset:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     subject_arrays: Mapping[str, Mapping[str, NDArray[Any]]] = field(default_factory=dict)
     session_arrays: Mapping[str, Mapping[str, NDArray[Any]]] = field(default_factory=dict)
+    channels: tuple[str, ...] = ()
     positions: NDArray[np.float64] | None = None
 
     def arrays_of(self, subject: str | None = None, session: str | None = None) -> Mapping[str, NDArray[Any]]:
