@@ -1,4 +1,4 @@
-"""Decimation inside a graph, for encoders with several rates: a fixed linear-phase low-pass as a strided convolution."""
+"""Decimation inside a graph, for encoders with several rates: a fixed low-pass as a strided convolution."""
 
 import numpy as np
 import torch

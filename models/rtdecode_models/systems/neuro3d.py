@@ -50,8 +50,6 @@ class Neuro3DConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         In the transformer layers; torch's default, since none is given.
     head_dropout : float
         In the two heads.
-    noise, noise_share : float
-        In training, this share of the channels of the windows gets noise of this many of its standard deviations.
     """
 
     label: str = "label"
@@ -67,8 +65,6 @@ class Neuro3DConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     released_axes: bool = True
     dropout: float = 0.1
     head_dropout: float = 0.25
-    noise: float = 0.2
-    noise_share: float = 0.6
 
 
 class Neuro3D(Encoder):
@@ -110,8 +106,6 @@ class Neuro3D(Encoder):
     def forward(self, window: Tensor, subject: Tensor | None = None) -> dict[str, Tensor]:
         """Outputs of windows (batch, time, channels), each channel of order one."""
         x = window.transpose(1, 2)
-        if self.training and self.config.noise > 0:
-            x = _noisy(x, self.config.noise, self.config.noise_share)
         # Each filter sees the whole window, so that only its own ends are made up.
         static = self.static_rate(x)[..., : self.static.n_times]
         dynamic = self.dynamic_rate(x)[..., -self.dynamic.n_times :]
@@ -290,12 +284,6 @@ def _head(config: Neuro3DConfig) -> nn.Sequential:
     return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Dropout(config.head_dropout))
 
 
-def _noisy(x: Tensor, noise: float, share: float) -> Tensor:
-    """Gaussian noise on some channels of some windows, in standard deviations of each."""
-    chosen = (torch.rand(x.shape[:2], device=x.device) < share).unsqueeze(-1)
-    return x + chosen * noise * x.std(dim=-1, keepdim=True) * torch.randn_like(x)
-
-
 def build(options: Mapping[str, Any], shape: Shape) -> Neuro3D:
     """A `Neuro3D` for windows of this shape.
 
@@ -312,8 +300,6 @@ def build(options: Mapping[str, Any], shape: Shape) -> Neuro3D:
         )
     sizes = (config.n_queries, config.forward_width, config.fusion_width, config.n_features, config.n_dims)
     shares = (config.dropout, config.head_dropout)
-    if min(sizes) < 1 or not all(0 <= share < 1 for share in shares) or not 0 <= config.noise_share <= 1:
-        raise ValueError("expected sizes of 1 or more, dropouts from 0 to below 1, and noise_share from 0 to 1")
-    if config.noise < 0:
-        raise ValueError(f"noise is {config.noise}; expected 0 or more standard deviations")
+    if min(sizes) < 1 or not all(0 <= share < 1 for share in shares):
+        raise ValueError("expected sizes of 1 or more and dropouts from 0 to below 1")
     return Neuro3D(config, shape)

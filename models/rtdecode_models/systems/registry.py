@@ -14,6 +14,8 @@ from rtdecode_models.systems.shape import Shape
 SYSTEMS: dict[str, str] = {
     "atm": "atm:build",
     "brain-module": "brain_module:build",
+    "cross-subject": "cross_subject:build",
+    "mixer": "mixer:build",
     "nice": "nice:build",
     "ubp": "ubp:build",
     "brainbert": "brainbert:build",
@@ -29,6 +31,7 @@ SYSTEMS: dict[str, str] = {
     "histn": "histn:build",
     "geometric": "geometric:build",
     "neuro3d": "neuro3d:build",
+    "neuroimagen": "neuroimagen:build",
 }
 
 
