@@ -5,7 +5,7 @@ import importlib
 from rtdecode_models.zoo.entry import Entry
 
 #: Modules under ``rtdecode_models.zoo`` that define ``ENTRIES``.
-MODULES: tuple[str, ...] = ()
+MODULES: tuple[str, ...] = ("motor_imagery", "baselines")
 
 
 def entries() -> tuple[Entry, ...]:
