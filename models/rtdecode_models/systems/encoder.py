@@ -1,5 +1,6 @@
 """What every encoder here is: a module from conditioned windows to named outputs, and its form without a subject."""
 
+import copy
 from collections.abc import Mapping
 
 import torch
@@ -52,7 +53,7 @@ class Encoder(nn.Module):
         subject : int, optional
             Whose; None for an encoder that knows no subjects.
         """
-        return Deployed(self, subject).eval()
+        return Deployed(copy.deepcopy(self), subject).eval()
 
     def prepare(self, trials: Trials) -> None:
         """Set what is computed from the training trials before the first step, as the graph of their channels.
