@@ -32,6 +32,7 @@ SYSTEMS: dict[str, str] = {
     "geometric": "geometric:build",
     "neuro3d": "neuro3d:build",
     "neuroimagen": "neuroimagen:build",
+    "denoiser": "denoiser:build",
 }
 
 
