@@ -23,8 +23,8 @@ from rtdecode.stream.condition import Conditioner
 from rtdecode.stream.steps import Conditioning, Filter, Matrix
 from rtdecode.stream.window import Sliding
 from rtdecode_export.bundle import GOLDEN_WINDOWS, check_arguments, export_bundle
-from rtdecode_export.cli import arguments_of
 from rtdecode_export.onnx import run_onnx, run_torch, to_onnx
+from rtdecode_export.sources import Given, arguments_of
 from rtdecode_models.systems.ensemble import Ensemble
 from rtdecode_models.systems.shape import Shape
 from rtdecode_models.systems.simpleconv import EEGSimpleConv, SimpleConvConfig
@@ -208,7 +208,7 @@ def test_parts_that_do_not_fit_are_refused(tmp_path, change, error, says):
 )
 def test_sources_that_are_none(source, says):
     with pytest.raises(ConfigError, match=says):
-        arguments_of(source, None)
+        arguments_of(source, Given())
 
 
 def test_a_function_must_return_the_arguments():
@@ -238,7 +238,7 @@ def test_a_model_of_ones_own_on_the_command_line(tmp_path):
         "        heads=[EmbeddingHead(output='mean')], outputs=['mean'],\n"
         "        real_windows=np.random.default_rng(0).standard_normal((4, 20, 2)).astype('f4'))\n"
     )
-    command = [sys.executable, "-m", "rtdecode", "export", "mine:make", "--out", "b.zip", "--json"]
+    command = [sys.executable, "-m", "rtdecode", "export", "mine:make", "--out", "b.zip", "--json", "--latency", "0"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)

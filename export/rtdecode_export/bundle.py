@@ -1,9 +1,11 @@
 """A PyTorch module becomes a bundle: exported, checked on real windows, written, opened again and run."""
 
 import inspect
+import os
 import platform
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,57 +16,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rtdecode.encode.arrays import read_array
 from rtdecode.encode.bundle import Bundle, write_bundle
 from rtdecode.encode.engines import make_engine
-from rtdecode.encode.golden import check_golden
-from rtdecode.encode.manifest import VERSION, Contract, Encoder, Golden, HeadSpec, Manifest
+from rtdecode.encode.golden import check_conditioning, check_golden
+from rtdecode.encode.manifest import VERSION, Contract, Encoder, Golden, HeadSpec, Manifest, RetrieveHead
 from rtdecode.errors import BundleError, ConfigError, GoldenError
 from rtdecode.stream.steps import Conditioning
 from rtdecode.stream.window import WindowSpec
-from rtdecode_export.onnx import INPUT, Graph, largest_errors, run_onnx, run_torch, to_onnx
+from rtdecode_export.drift import Drift, measure
+from rtdecode_export.onnx import INPUT, Graph, run_torch, to_onnx
+from rtdecode_export.report import ExportReport as ExportReport
+from rtdecode_export.report import Variant, markdown
+from rtdecode_export.variants import PRECISIONS, Measurement, Precision, make_variant
 
 #: How many of the real windows travel in the bundle.
 GOLDEN_WINDOWS = 8
-
-
-class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What an export did and measured; ``export.json`` of the bundle.
-
-    Parameters
-    ----------
-    bundle : str
-        The folder or zip file; empty in ``export.json``, which may be moved.
-    bundle_id : str
-        SHA-256 of its list of hashes; empty in ``export.json``, which is one of the hashed files.
-    parameters : int
-        Trained numbers of the module.
-    onnx_bytes : int
-        Size of the ONNX file.
-    opset : int
-        ONNX operator set.
-    operators : dict
-        Operator -> count.
-    windows : int
-        Real windows that PyTorch and onnxruntime were compared on.
-    errors : dict
-        Output -> largest absolute difference between the two.
-    tolerance : float
-        The largest that was allowed.
-    engine_errors : dict
-        Output -> largest absolute difference between PyTorch and the daemon's own engine, on the golden windows, after
-        the bundle was written and opened again. Empty in ``export.json``.
-    """
-
-    bundle: str = ""
-    bundle_id: str = ""
-    parameters: int
-    onnx_bytes: int
-    opset: int
-    operators: dict[str, int]
-    windows: int
-    errors: dict[str, float]
-    tolerance: float
-    engine_errors: dict[str, float] = {}
 
 
 def export_bundle(
@@ -84,10 +51,15 @@ def export_bundle(
     files: Mapping[str, bytes | NDArray[Any]] | None = None,
     metrics: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    labels: NDArray[np.int64] | None = None,
+    real: bool = True,
     tolerance: float = 1e-4,
     overwrite: bool = False,
+    precisions: Sequence[Precision] = ("fp32",),
+    accept_drift: bool = False,
+    latency_runs: int = 0,
 ) -> ExportReport:
-    """Export a module to ONNX, prove parity on real windows, and write the bundle.
+    """Export a module to ONNX, prove parity on real windows, and write a bundle for each precision.
 
     Parameters
     ----------
@@ -121,40 +93,51 @@ def export_bundle(
         Further files: galleries, pictures, the recipe. By file name.
     metrics, provenance : mapping
         For the manifest. Versions and the date are added to the provenance.
+    labels : ndarray of int64, shape (n,), optional
+        The right choice of each real window: a place among a classifier's labels or a row of the gallery; -1 where it
+        is unknown.
+    real : bool
+        Whether `real_windows` are what they are called. The report says so where they are not.
     tolerance : float
-        Largest absolute error between PyTorch and onnxruntime that is accepted.
+        Largest absolute error between PyTorch and onnxruntime that is accepted in fp32.
     overwrite : bool
         Whether a bundle that lies at `out` may be replaced.
+    precisions : sequence of {"fp32", "fp16", "bf16", "int8"}
+        The first goes to `out`; each of the others beside it, as ``NAME.fp16.zip``, for the same windows and heads.
+    accept_drift : bool
+        Whether a precision that drifts beyond `rtdecode_export.drift.LIMITS` is written all the same.
+    latency_runs : int
+        Windows to time on this machine's CPU, 20 ms apart; 0 for none.
 
     Returns
     -------
     ExportReport
-        What was measured.
+        What was measured; of the first precision, with all in its table.
 
     Raises
     ------
     EngineError
         The module cannot be exported.
     GoldenError
-        onnxruntime's numbers are further from PyTorch's than `tolerance`, or the bundle does not pass its own check.
+        onnxruntime's numbers are further from PyTorch's than `tolerance`, a precision drifts beyond its limits, or a
+        bundle does not pass its own check. Nothing is written then.
     BundleError
         `real_windows` or `raw` do not fit, or `out` exists.
     """
-    _check_windows(real_windows, raw, raw_starts)
+    _check_windows(real_windows, raw, raw_starts, labels)
+    places = _places(out, precisions, overwrite)
     graph = to_onnx(module, (real_windows.shape[1], real_windows.shape[2]), outputs)
     expected = run_torch(module, real_windows, outputs)
-    errors = largest_errors(expected, run_onnx(graph, real_windows, outputs))
-    _refuse_above(tolerance, errors, f"onnxruntime, on {len(real_windows)} real windows")
+    ground = Measurement(real_windows, expected, heads, _galleries(heads, files or {}), labels, real)
+    parity = ground.exact(graph)
+    _refuse_above(tolerance, parity, f"onnxruntime, on {len(real_windows)} {'real' if real else 'noise'} windows")
+    made = {
+        precision: make_variant(
+            precision, graph, ground, parity, tolerance=tolerance, accept_drift=accept_drift, latency_runs=latency_runs
+        )
+        for precision in places
+    }
 
-    report = ExportReport(
-        parameters=sum(parameter.numel() for parameter in module.parameters()),
-        onnx_bytes=len(graph.data),
-        opset=graph.opset,
-        operators=dict(graph.operators),
-        windows=len(real_windows),
-        errors=errors,
-        tolerance=tolerance,
-    )
     n_golden = min(len(real_windows), max(GOLDEN_WINDOWS, len(raw_starts)))
     golden = {name: value[:n_golden] for name, value in expected.items()}
     manifest = Manifest(
@@ -177,18 +160,69 @@ def export_bundle(
         metrics=dict(metrics or {}),
         provenance=versions() | dict(provenance or {}),
     )
-    contents = _contents(graph, report, arrays, real_windows[:n_golden], golden, raw, files or {})
-    with tempfile.TemporaryDirectory() as scratch:
-        trial = write_bundle(Path(scratch) / "bundle", manifest, contents)
-        engine_errors = _run_as_the_daemon_does(trial, golden, tolerance)
-    bundle = write_bundle(out, manifest, contents, overwrite=overwrite)
-    return msgspec.structs.replace(report, bundle=str(out), bundle_id=bundle.id, engine_errors=engine_errors)
+    variants = tuple(variant for _, variant in made.values())
+    ready: list[_Ready] = []
+    for precision, (encoder, variant) in made.items():
+        report = ExportReport(
+            name=name,
+            precision=precision,
+            parameters=sum(parameter.numel() for parameter in module.parameters()),
+            onnx_bytes=variant.onnx_bytes,
+            opset=variant.opset,
+            operators=variant.operators,
+            windows=len(real_windows),
+            real_windows=real,
+            errors={drift.output: drift.max_abs for drift in parity},
+            worst_windows={drift.output: drift.worst_window for drift in parity},
+            tolerance=tolerance,
+            nodes_before=graph.folded.before,
+            folded=dict(graph.folded.operators),
+            variants=variants,
+            versions=versions(),
+            not_run=(*_NEVER_RUN, *(() if real else ("real windows: none were given",))),
+        )
+        contents = _contents(encoder, report, arrays, real_windows[:n_golden], golden, raw, files or {})
+        own = _of_precision(manifest, variant)
+        tried = _try(own, contents, golden, variant, tolerance)
+        ready.append(_Ready(places[precision], own, contents, msgspec.structs.replace(report, engine_errors=tried)))
+    written = [write_bundle(one.place, one.manifest, one.contents, overwrite=overwrite) for one in ready]
+    return msgspec.structs.replace(
+        ready[0].report,
+        bundle=str(out),
+        bundle_id=written[0].id,
+        bundles={precision: str(place) for precision, place in places.items()},
+    )
+
+
+#: What an export never runs, wherever it is done.
+_NEVER_RUN = ("TensorRT engines and CUDA: exporting runs on the CPU",)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ready:
+    """A bundle that passed, not yet in its place."""
+
+    place: Path
+    manifest: Manifest
+    contents: Mapping[str, bytes | NDArray[Any]]
+    report: ExportReport
+
+
+def beside(out: Path, precision: str) -> Path:
+    """Where the bundle of a further precision goes: ``mine.zip`` -> ``mine.fp16.zip``, ``mine`` -> ``mine.fp16``."""
+    if out.suffix == ".zip":
+        return out.with_suffix(f".{precision}.zip")
+    return out.with_name(f"{out.name}.{precision}")
+
+
+#: Arguments of `export_bundle` that the command line gives, not a model's own function.
+_OF_THE_COMMAND = frozenset({"out", "tolerance", "overwrite", "precisions", "accept_drift", "latency_runs"})
 
 
 def check_arguments(given: Mapping[str, Any], where: str) -> None:
     """Raise `ConfigError` unless these can be the arguments of `export_bundle` that a model's own function returns."""
     parameters = inspect.signature(export_bundle).parameters
-    allowed = parameters.keys() - {"out", "tolerance", "overwrite"}
+    allowed = parameters.keys() - _OF_THE_COMMAND
     required = {name for name in allowed if parameters[name].default is inspect.Parameter.empty}
     if unknown := sorted(given.keys() - allowed):
         raise ConfigError(f"{where} returned {unknown[0]!r}, which export_bundle does not take")
@@ -202,7 +236,12 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {package: version(package) for package in packages}
 
 
-def _check_windows(windows: NDArray[np.float32], raw: NDArray[np.float32] | None, raw_starts: Sequence[int]) -> None:
+def _check_windows(
+    windows: NDArray[np.float32],
+    raw: NDArray[np.float32] | None,
+    raw_starts: Sequence[int],
+    labels: NDArray[np.int64] | None,
+) -> None:
     if windows.ndim != 3 or windows.dtype != np.float32 or len(windows) == 0:
         raise BundleError(
             f"the real windows are {windows.dtype} of shape {windows.shape}; expected float32 (n, time, channels) "
@@ -215,16 +254,56 @@ def _check_windows(windows: NDArray[np.float32], raw: NDArray[np.float32] | None
         raise BundleError("a raw golden recording and the starts of its windows go together; one of them is missing")
     if len(raw_starts) > len(windows):
         raise BundleError(f"{len(raw_starts)} raw starts are given for {len(windows)} real windows")
+    if labels is not None and (labels.shape != (len(windows),) or not np.issubdtype(labels.dtype, np.integer)):
+        raise BundleError(
+            f"the labels of the real windows are {labels.dtype} of shape {labels.shape}; expected whole numbers of "
+            f"shape ({len(windows)},), -1 where a label is unknown"
+        )
 
 
-def _refuse_above(tolerance: float, errors: Mapping[str, float], where: str) -> None:
-    for name, error in errors.items():
-        if not error <= tolerance:
+def _places(out: Path, precisions: Sequence[Precision], overwrite: bool) -> dict[Precision, Path]:
+    """Where each precision's bundle goes; refused before the work where something lies there."""
+    if not precisions or len(set(precisions)) != len(precisions) or not set(precisions) <= set(PRECISIONS):
+        raise ConfigError(
+            f"the precisions are {', '.join(precisions) or 'none'}; expected some of {', '.join(PRECISIONS)}, each once"
+        )
+    places = {precision: beside(out, precision) if at else out for at, precision in enumerate(precisions)}
+    for place in places.values():
+        if os.path.lexists(place) and not overwrite:
+            raise BundleError(f"{place} is there already; say so where it may be replaced")
+    return places
+
+
+def _galleries(heads: Sequence[HeadSpec], files: Mapping[str, bytes | NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    found: dict[str, NDArray[Any]] = {}
+    for head in heads:
+        if isinstance(head, RetrieveHead):
+            if head.embeddings not in files:
+                raise BundleError(
+                    f"the head of {head.output!r} names {head.embeddings!r}, which is not among the files"
+                )
+            value = files[head.embeddings]
+            found[head.embeddings] = read_array(value, head.embeddings) if isinstance(value, bytes) else value
+    return found
+
+
+def _refuse_above(tolerance: float, drifts: Sequence[Drift], where: str) -> None:
+    for drift in drifts:
+        if not drift.max_abs <= tolerance:
             raise GoldenError(
-                f"output {name!r} differs by {error:.3g} between PyTorch and {where}; at most {tolerance:.3g} is "
-                "accepted. Nothing that large is rounding: look for layers that behave differently in evaluation mode, "
-                "or for an operator that the exporter replaced"
+                f"output {drift.output!r} differs by {drift.max_abs:.3g} on window {drift.worst_window} between "
+                f"PyTorch and {where}; at most {tolerance:.3g} is accepted. Nothing that large is rounding: look for "
+                "layers that behave differently in evaluation mode, or for an operator that the exporter replaced"
             )
+
+
+def _of_precision(manifest: Manifest, variant: Variant) -> Manifest:
+    """The manifest of one precision: all else is the same, so that one bundle can stand in for another."""
+    return msgspec.structs.replace(
+        manifest,
+        encoder=msgspec.structs.replace(manifest.encoder, precision=variant.precision),
+        golden=msgspec.structs.replace(manifest.golden, tolerance=variant.golden_tolerance),
+    )
 
 
 def _contents(
@@ -240,6 +319,7 @@ def _contents(
     contents: dict[str, bytes | NDArray[Any]] = {
         "encoder.onnx": graph.data,
         "export.json": msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n",
+        "export.md": markdown(report).encode(),
         "golden_windows.npy": windows,
     }
     contents |= {f"golden_{name}.npy": value for name, value in golden.items()}
@@ -253,9 +333,35 @@ def _contents(
     return contents
 
 
-def _run_as_the_daemon_does(
-    bundle: Bundle, golden: Mapping[str, NDArray[np.float32]], tolerance: float
+def _try(
+    manifest: Manifest,
+    contents: Mapping[str, bytes | NDArray[Any]],
+    golden: Mapping[str, NDArray[np.float32]],
+    variant: Variant,
+    tolerance: float,
 ) -> dict[str, float]:
+    """Write a bundle, open it and run it as the daemon does: output -> largest absolute error on the golden windows.
+
+    One that this machine has no kernels for is written, opened and its conditioning checked; its report says so.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        bundle = write_bundle(Path(scratch) / "bundle", manifest, contents)
+        if not variant.runs_here:
+            check_conditioning(bundle)
+            return {}
+        found = _run_as_the_daemon_does(bundle, golden)
+    rows = np.arange(len(next(iter(golden.values()))))
+    drifts = measure(
+        golden, found, rows, "the daemon's engine", manifest.heads, _galleries(manifest.heads, contents), None
+    )
+    if variant.precision == "fp32":
+        _refuse_above(tolerance, drifts, "the daemon's engine, on the golden windows")
+    return {drift.output: drift.max_abs for drift in drifts}
+
+
+def _run_as_the_daemon_does(
+    bundle: Bundle, golden: Mapping[str, NDArray[np.float32]]
+) -> dict[str, NDArray[np.float32]]:
     """Run the golden windows through the daemon's own engine, and its own check of them."""
     engine = make_engine(bundle)
     try:
@@ -263,6 +369,4 @@ def _run_as_the_daemon_does(
         rows = [engine.finish(window, 0) for window in bundle.array(bundle.manifest.golden.windows)]
     finally:
         engine.close()
-    errors = largest_errors(golden, {name: np.stack([row[name] for row in rows]) for name in golden})
-    _refuse_above(tolerance, errors, "the daemon's engine, on the golden windows")
-    return errors
+    return {name: np.stack([row[name] for row in rows]) for name in golden}

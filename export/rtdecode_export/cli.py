@@ -1,11 +1,8 @@
 """The verb ``rtdecode export``."""
 
-import importlib
 import importlib.util
-import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, cast
 
 import msgspec
 import typer
@@ -15,43 +12,95 @@ from rich.table import Table
 from rtdecode.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rtdecode_export.bundle import ExportReport
+    from rtdecode_export.report import ExportReport
+    from rtdecode_export.variants import Precision
 
 _NEEDED = ("torch", "onnx", "onnxscript", "onnxruntime", "safetensors")
 
 
 def export(
     source: Annotated[
-        str, typer.Argument(help="A checkpoint's folder, or package.module:function for a model of your own.")
+        str, typer.Argument(help="A checkpoint's folder, or package.module:name for a model of your own.")
     ],
     out: Annotated[Path, typer.Option(help="The bundle: a folder, or one file ending in .zip.")],
     tolerance: Annotated[
-        float, typer.Option(help="Largest absolute error between PyTorch and onnxruntime that is accepted.")
+        float, typer.Option(help="Largest absolute error between PyTorch and onnxruntime that is accepted in fp32.")
     ] = 1e-4,
-    hop: Annotated[
-        float | None, typer.Option(help="Also cut a window every so many seconds, whatever the markers.")
+    precision: Annotated[
+        str, typer.Option(help="fp32, fp16, bf16, int8, or several with commas; the first goes to --out.")
+    ] = "fp32",
+    accept_drift: Annotated[
+        bool, typer.Option("--accept-drift", help="Write a precision that drifts from fp32 beyond its limits, too.")
+    ] = False,
+    latency: Annotated[int, typer.Option(help="Windows to time on this CPU, 20 ms apart; 0 for none.")] = 200,
+    hop: Annotated[float | None, typer.Option(help="Of a checkpoint: also cut a window every so many seconds.")] = None,
+    like: Annotated[
+        Path | None, typer.Option(help="Of a module: a bundle whose stream, windows and heads it has.")
+    ] = None,
+    contract: Annotated[
+        Path | None, typer.Option(help="Of a module: a TOML file that declares its stream, windows and heads.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The bundle's name.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Of a module: its weights, a safetensors file.")] = None,
+    windows: Annotated[
+        Path | None, typer.Option(help="Of a module: real conditioned windows, .npy of (n, time, channels).")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="With --windows: the right choice of each, .npy of whole numbers.")
+    ] = None,
+    layout: Annotated[
+        str, typer.Option(help="Of a module: btc (batch, time, channels), bct, or b1ct with an axis of length 1.")
+    ] = "btc",
+    subject: Annotated[
+        int | None, typer.Option(help="Of an encoder that knows several subjects: whose is exported.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that lies there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one line of JSON.")] = False,
 ) -> None:
-    """Turn a trained network into a bundle: ONNX, parity on real windows, golden windows, hashes.
+    """Turn a trained network into a bundle: ONNX, parity on real windows, golden windows, hashes, a report.
 
     Example: rtdecode export checkpoints/fists-feet --out fists-feet.zip
 
-    A function named as package.module:function takes no arguments and returns the keyword arguments of
-    rtdecode_export.bundle.export_bundle, except out, tolerance and overwrite.
+    package.module:name is a torch.nn.Module, a class or function that gives one without arguments (with --like or
+    --contract), or a function that returns the keyword arguments of rtdecode_export.bundle.export_bundle, except out,
+    tolerance, overwrite, precisions, accept_drift and latency_runs.
+
+    With --precision fp32,fp16,int8 there are several bundles, NAME.zip, NAME.fp16.zip and NAME.int8.zip, each of which
+    can be the variant of another.
     """
     require_export_packages()
     if hop is not None and not hop > 0:
         raise ConfigError(f"--hop is {hop}; expected seconds above 0")
+    if latency < 0:
+        raise ConfigError(f"--latency is {latency}; expected a number of windows, or 0 for none")
     from rtdecode_export.bundle import export_bundle
+    from rtdecode_export.sources import Given, arguments_of
 
-    arguments = arguments_of(source, hop)
-    report = export_bundle(**arguments, out=out, tolerance=tolerance, overwrite=overwrite)
+    given = Given(
+        hop=hop,
+        like=like,
+        contract=contract,
+        name=name,
+        weights=weights,
+        windows=windows,
+        labels=labels,
+        layout=layout,
+        subject=subject,
+    )
+    precisions = [cast("Precision", word.strip()) for word in precision.split(",")]  # export_bundle checks the words
+    report = export_bundle(
+        **arguments_of(source, given),
+        out=out,
+        tolerance=tolerance,
+        overwrite=overwrite,
+        precisions=precisions,
+        accept_drift=accept_drift,
+        latency_runs=latency,
+    )
     if as_json:
         typer.echo(msgspec.json.encode(report).decode())
     else:
-        Console(highlight=False).print(_table(report))
+        _print(report)
 
 
 def require_export_packages() -> None:
@@ -61,61 +110,36 @@ def require_export_packages() -> None:
         raise ConfigError(f'{", ".join(missing)} not installed; run: pip install "rtdecode[train,cpu,files]"')
 
 
-def arguments_of(source: str, hop: float | None) -> dict[str, Any]:
-    """The arguments of `export_bundle` for a checkpoint's folder or for ``package.module:function``.
+def _print(report: "ExportReport") -> None:
+    from rtdecode_export.report import not_run, tensorrt_words
 
-    Raises
-    ------
-    ConfigError
-        It is neither, or the function does not give what is needed.
-    """
-    if Path(source).is_dir():
-        from rtdecode_export.checkpoint import checkpoint_arguments
-        from rtdecode_models.training.checkpoint import Trained
-
-        return checkpoint_arguments(Trained.load(Path(source)), hop=hop)
-    place, colon, name = source.partition(":")
-    if not colon or not all(part.isidentifier() for part in [*place.split("."), name]):
-        raise ConfigError(
-            f"{source!r} is neither a folder nor package.module:function; expected what `rtdecode train` wrote, or a "
-            "function that returns the arguments of export_bundle"
-        )
-    if hop is not None:
-        raise ConfigError(f"--hop is for checkpoints; {source} names its windows itself")
-    return _call(source, place, name)
-
-
-def _call(source: str, place: str, name: str) -> dict[str, Any]:
-    here = str(Path.cwd())
-    if here not in sys.path:  # as `python -m` does, so that a file beside the user is found
-        sys.path.insert(0, here)
-    try:
-        function = getattr(importlib.import_module(place), name)
-    except ImportError as error:
-        raise ConfigError(f"{source}: {place} cannot be imported: {error}") from error
-    except AttributeError as error:
-        raise ConfigError(f"{source}: {place} has no {name}") from error
-    if not callable(function):
-        raise ConfigError(f"{source} is no function but a {type(function).__name__}")
-    given = function()
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"{source} returned a {type(given).__name__}; expected a mapping, export_bundle's arguments")
-    from rtdecode_export.bundle import check_arguments
-
-    check_arguments(given, source)
-    return dict(given)
-
-
-def _table(report: "ExportReport") -> Table:
+    console = Console(highlight=False)
     table = Table(title=report.bundle, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     table.add_row("bundle id", report.bundle_id)
     table.add_row("parameters", f"{report.parameters:,}")
     table.add_row("ONNX", f"{report.onnx_bytes:,} bytes, opset {report.opset}, {sum(report.operators.values())} nodes")
+    kind = "real windows" if report.real_windows else "windows of noise; no real windows were given"
     for name, error in report.errors.items():
         table.add_row(
             f"largest error of {name!r}",
-            f"{error:.3g} on {report.windows} real windows (at most {report.tolerance:.3g} is accepted)",
+            f"{error:.3g}, on window {report.worst_windows[name]} of {report.windows} {kind} "
+            f"(at most {report.tolerance:.3g} is accepted)",
         )
-    return table
+    for variant in report.variants:
+        latency = (
+            "" if variant.latency is None else f", {variant.latency.p50_ms:.2f} ms (99 %: {variant.latency.p99_ms:.2f})"
+        )
+        table.add_row(variant.precision, f"{report.bundles[variant.precision]}: {variant.onnx_bytes:,} bytes{latency}")
+        for drift in variant.drift:
+            same = "" if drift.top1 is None else f", same first choice {drift.top1:.3f}"
+            right = (
+                "" if drift.accuracy is None else f", accuracy {drift.accuracy:.3f} (fp32 {drift.accuracy_fp32:.3f})"
+            )
+            figures = f"share {drift.share:.3g}, cosine at least {drift.cosine_min:.5f}{same}{right}"
+            table.add_row("", f"{drift.output}: {figures}; {drift.how}")
+        table.add_row("", f"TensorRT: {tensorrt_words(variant.tensorrt)}")
+    for line in not_run(report):
+        table.add_row("not run", line)
+    console.print(table)

@@ -151,16 +151,6 @@ def largest_errors(
     return {name: float(np.abs(given[name] - value).max()) for name, value in expected.items()}
 
 
-def worst_windows(
-    expected: Mapping[str, NDArray[np.float32]], given: Mapping[str, NDArray[np.float32]]
-) -> dict[str, int]:
-    """The window on which each output differs most."""
-    return {
-        name: int(np.abs(given[name] - value).reshape(len(value), -1).max(axis=1).argmax())
-        for name, value in expected.items()
-    }
-
-
 class _Outputs(torch.nn.Module):
     """A module whose outputs are a tuple, in the order of their names."""
 
