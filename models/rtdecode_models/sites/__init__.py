@@ -1,0 +1,1 @@
+"""Which electrodes respond to a stimulus, and what a bundle that decodes from those asks of a stream."""
