@@ -14,9 +14,18 @@ from rtdecode.encode.manifest import Contract
 from rtdecode.errors import ConfigError, RecordingError
 from rtdecode.signal import Channel
 from rtdecode.stream.condition import Conditioner
-from rtdecode.stream.steps import Bipolar, Laplacian, Pick
+from rtdecode.stream.steps import Bipolar, Laplacian, Pick, StreamStep
 from rtdecode_models.sites.cli import probe_sites
-from rtdecode_models.sites.contacts import best, bipolar_pairs, neighbours, place, referencing_step, site_regions, sites
+from rtdecode_models.sites.contacts import (
+    Referencing,
+    best,
+    bipolar_pairs,
+    neighbours,
+    place,
+    referencing_step,
+    site_regions,
+    sites,
+)
 from rtdecode_models.sites.encoding import Encoding, block_folds, correlation, shuffled_folds
 from rtdecode_models.sites.features import read_features, read_regions
 from rtdecode_models.sites.probing import probe
@@ -150,7 +159,8 @@ def test_contacts_are_found_by_shaft_and_number():
 def test_steps_make_the_sites_that_they_are_named_after():
     names = ["A1", "A2", "A3", "A4"]
     channels = tuple(Channel(name, "seeg", "V") for name in names)
-    for referencing, expected in (("bipolar", Bipolar), ("laplacian", Laplacian), ("none", Pick)):
+    cases: dict[Referencing, type[StreamStep]] = {"bipolar": Bipolar, "laplacian": Laplacian, "none": Pick}
+    for referencing, expected in cases.items():
         found = sites(referencing, names)
         step = referencing_step(referencing, found)
         assert isinstance(step, expected)

@@ -41,9 +41,6 @@ class DuInConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Transformer blocks, their attention heads, the heads' width, and the width of their linear layers.
     dropout : float
         In the blocks, also on the attention weights.
-    shift : float
-        While training, each window is moved in time by up to this share of its length, either way, and filled with
-        zeros. 0 leaves it where it is.
     """
 
     segment_s: float = 0.1
@@ -57,7 +54,6 @@ class DuInConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     head_width: int = 64
     hidden: int = 320
     dropout: float = 0.2
-    shift: float = 0.1
 
     def __post_init__(self) -> None:
         """Refuse what no encoder can be built from."""
@@ -66,8 +62,8 @@ class DuInConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
         if not self.segment_s > 0:
             raise ValueError(f"segment_s is {self.segment_s}; expected seconds, more than 0")
-        if not 0 <= self.dropout < 1 or not 0 <= self.shift < 1:
-            raise ValueError(f"dropout is {self.dropout} and shift {self.shift}; expected 0 or more, below 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; expected 0 or more, below 1")
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel is {self.kernel}; expected an odd number of samples")
 
@@ -239,8 +235,6 @@ class DuIn(Encoder):
 
     def forward(self, window: Tensor, subject: Tensor | None = None) -> dict[str, Tensor]:
         """``logits`` (batch, classes) of conditioned windows (batch, time, channels)."""
-        if self.training:
-            window = shifted(window, self.config.shift)
         logits: Tensor = self.classifier(self.encoder(window, subject))
         return {"logits": logits.sigmoid() if self.training and self.config.sigmoid else logits}
 
@@ -249,19 +243,6 @@ class DuIn(Encoder):
         copy = deepcopy(self)
         copy.encoder = self.encoder.of(subject)
         return Deployed(copy, None).eval()
-
-
-def shifted(window: Tensor, share: float) -> Tensor:
-    """Windows (batch, time, channels), each moved in time at random by up to `share` of its length, zeros moved in."""
-    batch, n, channels = window.shape
-    most = int(share * n)
-    if most == 0:
-        return window
-    by = torch.randint(-most, most + 1, (batch, 1), device=window.device)
-    source = torch.arange(n, device=window.device) - by
-    inside = (source >= 0) & (source < n)
-    rows = source.clamp(0, n - 1)[:, :, None].expand(batch, n, channels)
-    return window.gather(1, rows) * inside[:, :, None]
 
 
 def build(options: Mapping[str, Any], shape: Shape) -> DuIn:

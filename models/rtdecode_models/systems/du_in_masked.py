@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rtdecode.errors import ConfigError
-from rtdecode_models.systems.du_in import DuInEncoder, shifted
+from rtdecode_models.systems.du_in import DuInEncoder
 from rtdecode_models.systems.du_in_tokenizer import Codes, Quantizer, TokenizerConfig
 from rtdecode_models.systems.encoder import Encoder
 from rtdecode_models.systems.shape import Shape
@@ -92,8 +92,6 @@ class DuInMasked(Encoder):
                 "the masked stage of Du-IN predicts a tokenizer's codes, and has no tokenizer; "
                 "start from a checkpoint of one"
             )
-        if self.training:
-            window = shifted(window, self.config.shift)
         patches = self.encoder.patches(window, subject)
         codes = self.tokenizer(window, subject)[0].long()
         masked = random_mask(len(window), self.encoder.n_tokens, self.n_masked, window.device)

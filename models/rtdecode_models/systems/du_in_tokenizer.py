@@ -13,7 +13,7 @@ import msgspec
 import torch
 from torch import Tensor, distributed, nn
 
-from rtdecode_models.systems.du_in import DuInConfig, DuInEncoder, SubjectLayer, block, shifted
+from rtdecode_models.systems.du_in import DuInConfig, DuInEncoder, SubjectLayer, block
 from rtdecode_models.systems.encoder import Encoder
 from rtdecode_models.systems.shape import Shape
 from rtdecode_models.systems.transformer import sinusoids
@@ -218,8 +218,6 @@ class DuInTokenizer(Encoder):
 
     def forward(self, window: Tensor, subject: Tensor | None = None) -> dict[str, Tensor]:
         """Codes, the windows that they give back, and the losses, of conditioned windows (batch, time, channels)."""
-        if self.training:
-            window = shifted(window, self.config.shift)
         vectors = nn.functional.normalize(self.project(self.encoder(window, subject)), dim=2)
         codes, quantized = self.quantizer(vectors)
         # Straight-through: forwards the code, backwards as if nothing had been done to the vector.
