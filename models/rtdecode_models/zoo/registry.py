@@ -5,7 +5,7 @@ import importlib
 from rtdecode_models.zoo.entry import Entry
 
 #: Modules under ``rtdecode_models.zoo`` that define ``ENTRIES``.
-MODULES: tuple[str, ...] = ("motor_imagery", "baselines")
+MODULES: tuple[str, ...] = ("motor_imagery", "baselines", "histn", "geometric", "neuro3d", "neuroimagen")
 
 
 def entries() -> tuple[Entry, ...]:
