@@ -221,6 +221,11 @@ class ThingsEeg2(Part, frozen=True, kw_only=True, tag_field="kind", tag="things_
         Names, in the order wanted; all where empty.
     tmin, tmax : float
         Seconds after onset.
+    conditioning : Conditioning, optional
+        What takes the amplifier's 1000 Hz to the files' windows; where not given, resampling alone. See docs/data.md on
+        the whitening that the files have been through.
+    markers : tuple of str
+        What locks the window live.
     training_stimuli, test_stimuli : Stimuli, optional
         The galleries, in the order of the files' conditions; where none is given, rows are ``training/00001``...
     fit : Fit
@@ -234,6 +239,8 @@ class ThingsEeg2(Part, frozen=True, kw_only=True, tag_field="kind", tag="things_
     channels: tuple[str, ...] = ()
     tmin: float = 0.0
     tmax: float = 1.0
+    conditioning: Conditioning | None = None
+    markers: tuple[str, ...] = ("*",)
     training_stimuli: Stimuli | None = None
     test_stimuli: Stimuli | None = None
     fit: Fit = NOTHING_FITTED
