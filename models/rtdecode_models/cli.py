@@ -3,67 +3,57 @@
 import importlib.util
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from rtdecode.errors import ConfigError
 
-if TYPE_CHECKING:
-    from rtdecode_models.training.checkpoint import Trained
-    from rtdecode_models.training.recipe import Recipe
-
 _NEEDED = ("torch", "safetensors")
+
+#: The exit code of a training that was told to stop, as shells have it for Ctrl-C.
+STOPPED = 130
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="The TOML file that says what to train on what.")],
-    data: Annotated[Path, typer.Option(help="The folder that the recipe's recordings are relative to.")],
-    out: Annotated[Path, typer.Option(help="The folder for the checkpoint.")],
+    recipes: Annotated[list[Path], typer.Argument(help="The TOML files that say what to train on what.")],
+    data: Annotated[Path, typer.Option(help="The folder that the recipes' data are relative to.")],
+    out: Annotated[
+        Path, typer.Option(help="The folder for the checkpoint; of several recipes, the folder for their folders.")
+    ],
     select: Annotated[
-        bool, typer.Option("--select", help="Try the recipe's grid first, on the training recordings only.")
+        bool, typer.Option("--select", help="Try the recipe's grid first, on the training part only.")
     ] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU where there is one.")] = "auto",
+    dask: Annotated[
+        str | None, typer.Option(help="Address of a dask scheduler; its workers train the networks.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as one line of JSON.")] = False,
 ) -> None:
-    """Train an encoder from recordings, as a recipe says.
+    """Train the system of a recipe on its data; a training that was broken off goes on where it was.
 
     Example: rtdecode train models/recipes/eegmmidb_fists_feet.toml --data eegmmidb --out checkpoints/fists-feet
     """
     require_training_packages()
-    import torch
+    from rtdecode_models.training.fit import Interrupted
+    from rtdecode_models.training.run import run
 
-    from rtdecode_models.training.recipe import read_recipe
-    from rtdecode_models.training.train import Progress as Told
-    from rtdecode_models.training.train import Workshop, total_epochs
-    from rtdecode_models.training.train import select as select_setting
-    from rtdecode_models.training.train import train as train_recipe
-
-    # One thread: these networks are too small for more, and the sum of a batch then never depends on the machine.
-    torch.set_num_threads(1)
-    console = Console(stderr=as_json, highlight=False)
-    chosen, table = read_recipe(recipe)
-    if select and not chosen.select.vary:
-        raise ConfigError(f"{recipe}: --select was given, but the recipe has no [[select.vary]]")
-    workshop = Workshop(chosen, data)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    selection: list[Any] = []
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        if select:
-            task = bar.add_task("selecting", total=total_epochs(table, chosen))
-            told = Told(lambda line: console.print(line, markup=False), lambda: bar.advance(task))
-            chosen, selection = select_setting(table, chosen, workshop, told)
-            console.print(f"selected: {selection[0]['setting']}", markup=False)
-        task = bar.add_task("training", total=total_epochs({}, chosen))
-        trained = train_recipe(chosen, data, workshop, Told(epoch=lambda: bar.advance(task)), selection)
-    trained.save(out)
+    console = Console(stderr=True, highlight=False)
+    try:
+        given = run(recipes, data=data, out=out, select=select, device=device, dask=dask, console=console)
+    except Interrupted:
+        console.print("stopped; the state is saved. Run the same command again to go on from here.", markup=False)
+        raise typer.Exit(STOPPED) from None
     if as_json:
-        typer.echo(json.dumps({"checkpoint": str(out), "metrics": dict(trained.metrics)}))
+        for checkpoint, metrics in given:
+            typer.echo(json.dumps({"checkpoint": str(checkpoint), "metrics": metrics}))
         return
-    console.print(_report(chosen, trained))
-    console.print(f"written: {out}", markup=False)
+    shown = Console(highlight=False)
+    for checkpoint, metrics in given:
+        shown.print(report(metrics))
+        shown.print(f"written: {checkpoint}", markup=False)
 
 
 def require_training_packages() -> None:
@@ -73,16 +63,37 @@ def require_training_packages() -> None:
         raise ConfigError(f'{" and ".join(missing)} is not installed; run: pip install "rtdecode[train,files]"')
 
 
-def _report(recipe: "Recipe", trained: "Trained") -> Table:
-    """One line for each split: the seeds, the ensemble, chance."""
-    metrics = trained.metrics
-    table = Table(title=recipe.name)
-    for heading in ("split", "trials", "right, by seed", "right, ensemble", "chance"):
+def report(metrics: dict[str, Any]) -> Table:
+    """One line for each part and task: the score over seeds, the ensemble's, chance, the ceiling."""
+    table = Table(title=metrics["name"])
+    for heading in (
+        "part",
+        "output",
+        "trials",
+        "score",
+        "mean (sd) over seeds",
+        "ensemble",
+        "chance",
+        "of the ceiling",
+    ):
         table.add_column(heading)
-    for split, title in (("leave_one_run_out", "training runs, each left out once"), ("test", "test recordings")):
-        result = metrics.get(split)
-        if result:
-            seeds = " ".join(str(n) for n in result["right_by_seed"])
-            chance = f"{metrics['chance'] * result['trials']:.1f}"
-            table.add_row(title, str(result["trials"]), seeds, str(result["right"]), chance)
+    parts = [("held out", {"first task": metrics["held_out"]})] if "held_out" in metrics else []
+    parts += [(part, metrics[part]["tasks"]) for part in ("validation", "test") if part in metrics]
+    for part, tasks in parts:
+        for name, scored in tasks.items():
+            for score in [score for score in scored["chance"] if score in scored["scores"]]:
+                found = scored["scores"][score]
+                spread = "" if found["sd"] is None else f" ({found['sd']:.3f})"
+                ensemble = scored.get("ensemble", {}).get(score)
+                ceiling = scored.get("ceiling", {}).get(score, {}).get("share")
+                table.add_row(
+                    part,
+                    name,
+                    str(scored["trials"]),
+                    score,
+                    f"{found['mean']:.3f}{spread}",
+                    "" if ensemble is None else f"{ensemble:.3f}",
+                    f"{scored['chance'][score]:.3f}",
+                    "" if ceiling is None else f"{ceiling:.2f}",
+                )
     return table

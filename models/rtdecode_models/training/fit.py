@@ -1,121 +1,381 @@
-"""Fit one EEG-SimpleConv to labelled windows, the same way every time for the same seed."""
+"""Fit one network, the same way every time for the same seed, and go on from where a training was broken off."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
 
+import msgspec
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from rtdecode.errors import ConfigError
+from rtdecode_models.data.trials import Trials
+from rtdecode_models.systems.closed import ClosedForm
+from rtdecode_models.systems.encoder import Encoder
 from rtdecode_models.systems.shape import Shape
-from rtdecode_models.systems.simpleconv import EEGSimpleConv, SimpleConvConfig
-from rtdecode_models.training.recipe import Model, Training
+from rtdecode_models.training.augment import augment
+from rtdecode_models.training.batch import Batch
+from rtdecode_models.training.evaluate import task_scores
+from rtdecode_models.training.losses import Objective
+from rtdecode_models.training.network import make_network
+from rtdecode_models.training.optimise import freeze, make_optimiser, train_mode
+from rtdecode_models.training.recipe import Recipe
+from rtdecode_models.training.samples import Samples, batches, to_device
+from rtdecode_models.training.state import (
+    Position,
+    State,
+    optimiser_tensors,
+    read_state,
+    restore_optimiser,
+    write_state,
+)
+from rtdecode_models.training.tasks import Task
+from rtdecode_models.training.training_spec import Mixup
+from rtdecode_models.training.world import World, gathered
+
+#: By epoch; None where a loss did not count yet.
+Curves = dict[str, list[float | None]]
+#: What is done between two batches.
+GO_ON, SAVE, STOP = 0, 1, 2
+#: Scores of which more is better; the others are losses.
+RISING = ("accuracy", "top1", "top5", "mrr")
+
+
+class Interrupted(Exception):  # noqa: N818 - nothing went wrong
+    """The training was told to stop, and its state lies where it goes on from."""
 
 
 @dataclass(frozen=True, slots=True)
+class Hooks:
+    """What a caller may want to know and to say.
+
+    Parameters
+    ----------
+    epoch : callable
+        Told after each epoch: what was measured.
+    stop : callable
+        Asked after each batch whether to write the state and end.
+    folder : Path, optional
+        Where states lie; None keeps none.
+    """
+
+    epoch: Callable[[Mapping[str, float]], None] = lambda _: None
+    stop: Callable[[], bool] = lambda: False
+    folder: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """One network to be trained.
+
+    Parameters
+    ----------
+    name : str
+        Unlike any other of this training; its state has this name.
+    recipe : Recipe
+        How.
+    seed : int
+        Of initial weights, order, dropout and augmentation.
+    train : Trials
+        What it learns from.
+    validation : Trials or None
+        What early stopping watches.
+    tasks : tuple of Task
+        What is scored.
+    shape : Shape
+        Of the data.
+    """
+
+    name: str
+    recipe: Recipe
+    seed: int
+    train: Trials
+    validation: Trials | None
+    tasks: tuple[Task, ...]
+    shape: Shape
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Fitted:
     """A trained network.
 
     Parameters
     ----------
-    module : EEGSimpleConv
-        In evaluation mode.
-    loss : tuple of float
-        Mean training loss (cross-entropy of the blended labels where mixup is on) of each epoch, in nats.
+    network : Encoder
+        In evaluation mode, on the CPU.
+    curves : mapping of str to list of float
+        By epoch: ``loss``, the losses by place and kind, ``validation_loss`` and scores, ``learning_rate``.
+    best_epoch : int
+        Counted from 0; the last where nothing was watched.
+    notes : mapping
+        What was taken over from another checkpoint, what was frozen.
     """
 
-    module: EEGSimpleConv
-    loss: tuple[float, ...]
+    network: Encoder
+    curves: Mapping[str, list[float | None]] = field(default_factory=dict)
+    best_epoch: int = -1
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def fit(
-    windows: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    n_classes: int,
-    model: Model,
-    training: Training,
-    seed: int,
-    on_epoch: Callable[[], None] = lambda: None,
-) -> Fitted:
+def fit(job: Job, hooks: Hooks | None = None, world: World | None = None) -> Fitted:
     """Train one network.
 
-    Parameters
-    ----------
-    windows : ndarray of float32, shape (n, time, channels)
-        Conditioned, standardised.
-    labels : ndarray of int64, shape (n,)
-        Class of each window.
-    n_classes : int
-        Classes.
-    model, training : Model, Training
-        The recipe's tables.
-    seed : int
-        Seeds the initial weights, the order of the windows, dropout and mixup. The same seed, data, thread count and
-        version of torch give the same weights; torch's global generator is left as it was.
-    on_epoch : callable
-        Called after each epoch, for progress bars.
+    The same job, thread count and version of torch give the same weights on the CPU, also where the training was broken
+    off in between; torch's global generator is left as it was.
 
-    Returns
-    -------
-    Fitted
-        The network and its learning curve.
+    Raises
+    ------
+    ConfigError
+        The recipe does not fit the data or the system, or the loss became NaN.
+    Interrupted
+        `Hooks.stop` said so.
     """
-    x = torch.from_numpy(np.ascontiguousarray(windows))
-    y = torch.nn.functional.one_hot(torch.from_numpy(labels), n_classes).to(torch.float32)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = EEGSimpleConv(
-            SimpleConvConfig(width=model.width, n_blocks=model.n_blocks, kernel=model.kernel, dropout=model.dropout),
-            Shape(windows.shape[1], windows.shape[2], 0.0, classes={"label": n_classes}),
+    world, hooks = world or World(), hooks or Hooks()
+    torch.set_num_threads(job.recipe.training.threads)
+    devices = [world.device] if world.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(job.seed)
+        network, notes = make_network(job.recipe, job.shape, job.seed)
+        if isinstance(network, ClosedForm):
+            network.fit(job.train)
+            return Fitted(network.eval(), notes=notes)
+        if not job.recipe.loss:
+            raise ConfigError(
+                f"the system {job.recipe.model.system!r} is trained by steps; declare at least one [[loss]]"
+            )
+        network.prepare(job.train)
+        freeze(network, job.recipe.model.freeze)
+        curves, best_epoch = _Fitting(job, network, hooks, world).run()
+    return Fitted(network.cpu().eval(), curves, best_epoch, notes)
+
+
+class _Step(nn.Module):
+    """A network and what it is trained for, as one module: from a batch to its losses."""
+
+    def __init__(self, network: Encoder, objective: Objective, world: World) -> None:
+        super().__init__()
+        self.network, self.objective, self.world = network, objective, world
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        part = self.world.part(len(batch.window))
+        outputs = self.network(batch.window[part], batch.subject[part])
+        if self.world.size > 1:
+            outputs = gathered(outputs, self.world)
+        return cast(dict[str, Tensor], self.objective(outputs, batch))
+
+
+class _Fitting:
+    """A training under way."""
+
+    def __init__(self, job: Job, network: Encoder, hooks: Hooks, world: World) -> None:
+        training = job.recipe.training
+        self.job, self.network, self.hooks, self.world, self.training = job, network, hooks, world, training
+        mixed = any(isinstance(each, Mixup) for each in training.augment)
+        self.samples = Samples(job.train, probabilities=mixed)
+        self.watched = None if job.validation is None else Samples(job.validation, probabilities=mixed)
+        self.step = _Step(network, Objective(job.recipe.losses, job.train), world).to(world.device)
+        parallel = world.size > 1
+        self.model: nn.Module = (
+            DistributedDataParallel(self.step, find_unused_parameters=True) if parallel else self.step
         )
-        optimizer = torch.optim.AdamW(
-            module.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
-        )
-        drop_epoch = int(training.drop_at * training.epochs)
-        module.train()
-        curve = []
-        for epoch in range(training.epochs):
-            if epoch == drop_epoch:
-                for group in optimizer.param_groups:
-                    group["lr"] *= 0.1
-            curve.append(_epoch(module, optimizer, x, y, training))
-            on_epoch()
-    return Fitted(module.eval(), tuple(curve))
+        self.optimiser = make_optimiser(self.step, training)
+        self.generator = torch.Generator().manual_seed(job.seed)
+        self.order_began = self.generator.get_state()
+        if parallel:  # weights began the same in all processes; what is random within the network differs
+            torch.manual_seed(job.seed + 1_000_003 * world.rank)
+        self.identity = identity(job, world.size) if hooks.folder is not None else ""
+        self.position = Position(identity=self.identity)
+        self.best: dict[str, Tensor] = {}
+        self.saved = time.monotonic()
+
+    @property
+    def path(self) -> Path | None:
+        return None if self.hooks.folder is None else self.hooks.folder / f"{self.job.name}.safetensors"
+
+    def run(self) -> tuple[Curves, int]:
+        """Train to the end; the learning curves, and the epoch whose weights the network has now."""
+        at = self.position
+        if self.path is not None and (state := read_state(self.path, self.identity)) is not None:
+            self._restore(state)
+            at = self.position
+        while not at.finished and at.epoch < self.training.epochs:
+            self._epoch()
+            if self._patience_is_over():
+                break
+        if not at.finished:
+            if self.best:
+                self.network.load_state_dict(self.best)
+            at.finished = True
+            self.best = {}
+            if self.path is not None and self.world.first:
+                write_state(self.path, State(position=at, module=self._weights(), optimiser={}, best={}, random={}))
+        return at.curves, at.best_epoch if at.best_epoch >= 0 else at.epoch - 1
+
+    def _epoch(self) -> None:
+        at = self.position
+        if at.at == 0:
+            self.order_began = self.generator.get_state()
+        ahead = torch.Generator()
+        ahead.set_state(self.order_began)
+        order = batches(len(self.samples), self.training.batch_size, ahead, self.world.size)
+        if at.at == 0:
+            self.generator.set_state(ahead.get_state())
+        total = self.training.epochs * len(order)
+        train_mode(self.step)
+        while at.at < len(order):
+            self._batch(order[at.at], at.step / total)
+            at.at, at.step = at.at + 1, at.step + 1
+            self._listen()
+        self._measure()
+        at.at, at.epoch, at.sums, at.windows = 0, at.epoch + 1, {}, 0
+        self.hooks.epoch({name: curve[-1] for name, curve in at.curves.items() if curve[-1] is not None})
+
+    def _batch(self, rows: Tensor, progress: float) -> None:
+        batch = self.samples.batch(rows, progress)
+        for what in self.training.augment:
+            batch = augment(batch, what, self.samples.sfreq, self.samples.means, self.generator)
+        batch = to_device(batch, self.world.device)
+        rate = self.training.schedule.factor(progress)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["base_lr"] * rate
+        self.optimiser.zero_grad()
+        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.training.precision == "bf16"):
+            terms = self.model(batch)
+        if not torch.isfinite(terms["loss"]):
+            raise ConfigError(
+                f"the loss became {float(terms['loss'])} in epoch {self.position.epoch} "
+                f"({', '.join(f'{name} {float(value):.3g}' for name, value in terms.items())}); "
+                "lower training.learning_rate, or set training.clip_norm"
+            )
+        if terms["loss"].requires_grad:
+            terms["loss"].backward()
+            if self.training.clip_norm is not None:
+                nn.utils.clip_grad_norm_(self.step.parameters(), self.training.clip_norm)
+            self.optimiser.step()
+        sums = self.position.sums
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0.0) + float(value.detach()) * len(rows)
+        self.position.windows += len(rows)
+
+    def _listen(self) -> None:
+        """Write the state where it is time to, and end where that is asked for; all processes alike."""
+        late = time.monotonic() - self.saved > 60 * self.training.save_minutes
+        order = self.world.largest(STOP if self.hooks.stop() else SAVE if self.path is not None and late else GO_ON)
+        if order != GO_ON:
+            self._save()
+        if order == STOP:
+            raise Interrupted(self.job.name)
+
+    def _measure(self) -> None:
+        """What this epoch was like, on the training and on the validation part."""
+        at = self.position
+        now = {name: value / at.windows for name, value in at.sums.items()}
+        now["learning_rate"] = self.optimiser.param_groups[0]["lr"]
+        if self.watched is not None and self.job.validation is not None:
+            self.step.eval()
+            now |= self._validation_loss()
+            if self.job.tasks:
+                scores = task_scores(
+                    self.network, self.job.validation, self.job.train, self.job.tasks[0], self.world.device
+                )
+                now |= {f"validation_{name}": value for name, value in scores.items()}
+        for name, value in now.items():
+            curve = at.curves.setdefault(name, [])
+            # a loss that counts only from later on: not measured until then
+            curve += [None] * (at.epoch - len(curve))
+            curve.append(value)
+        self._judge(now)
+
+    def _validation_loss(self) -> dict[str, float]:
+        """The objective on the validation part, in evaluation mode, with batches in their order."""
+        assert self.watched is not None
+        n, total = len(self.watched), 0.0
+        progress = (self.position.epoch + 1) / self.training.epochs
+        parts = torch.tensor_split(torch.arange(n), max(1, round(n / self.training.batch_size)))
+        with torch.no_grad():
+            for rows in parts:
+                # every process sees the whole of it
+                batch = to_device(self.watched.batch(rows, progress), self.world.device)
+                outputs = self.network(batch.window, batch.subject)
+                total += float(self.step.objective(outputs, batch)["loss"]) * len(rows)
+        return {"validation_loss": total / n}
+
+    def _judge(self, now: Mapping[str, float]) -> None:
+        """Keep the weights of the best epoch."""
+        stopping, at = self.training.early_stopping, self.position
+        if stopping is None:
+            return
+        name = "loss" if stopping.monitor == "train_loss" else f"validation_{stopping.monitor}"
+        if name not in now:
+            raise ConfigError(
+                f"training.early_stopping watches {stopping.monitor!r}, which is not measured here; "
+                f"there is {', '.join(key.removeprefix('validation_') for key in now if key.startswith('validation_'))}"
+            )
+        value = now[name] if stopping.monitor in RISING else -now[name]
+        if at.best_epoch < 0 or value > at.best:
+            at.best, at.best_epoch = value, at.epoch
+            self.best = {key: tensor.detach().clone() for key, tensor in self.network.state_dict().items()}
+
+    def _patience_is_over(self) -> bool:
+        stopping, at = self.training.early_stopping, self.position
+        return stopping is not None and at.epoch - 1 - at.best_epoch >= stopping.patience
+
+    def _weights(self) -> dict[str, Tensor]:
+        return dict(self.step.state_dict())
+
+    def _save(self) -> None:
+        if self.path is None:
+            return
+        random = {"order": self.order_began, "generator": self.generator.get_state()}
+        cuda = self.world.device.type == "cuda"
+        for kind, own in (("cpu", torch.get_rng_state()), ("cuda", torch.cuda.get_rng_state() if cuda else None)):
+            if own is not None:
+                random |= {f"{kind}.{rank}": each for rank, each in enumerate(self.world.from_all(own))}
+        if self.world.first:
+            write_state(
+                self.path,
+                State(
+                    position=self.position,
+                    module=self._weights(),
+                    optimiser=optimiser_tensors(self.optimiser),
+                    best=self.best,
+                    random=random,
+                ),
+            )
+        self.saved = time.monotonic()
+
+    def _restore(self, state: State) -> None:
+        self.position = state.position
+        self.step.load_state_dict(state.module)
+        if state.position.finished:
+            return
+        restore_optimiser(self.optimiser, state.optimiser)
+        self.best = {name: value.to(self.world.device) for name, value in state.best.items()}
+        self.order_began = state.random["order"]
+        self.generator.set_state(state.random["generator"])
+        torch.set_rng_state(state.random[f"cpu.{self.world.rank}"])
+        if self.world.device.type == "cuda":
+            torch.cuda.set_rng_state(state.random[f"cuda.{self.world.rank}"])
 
 
-def _epoch(module: EEGSimpleConv, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, training: Training) -> float:
-    total = 0.0
-    for batch in batches(len(x), training.batch_size):
-        windows, targets = x[batch], y[batch]
-        if training.mixup:
-            windows, targets = mixup(windows, targets)
-        loss = -(torch.log_softmax(module(windows)["logits"], dim=1) * targets).sum(dim=1).mean()
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        total += float(loss.detach()) * len(batch)
-    return total / len(x)
-
-
-def batches(n: int, size: int) -> list[Tensor]:
-    """A random order of `n` windows, cut into even batches of about `size`.
-
-    Even, so that no batch is left with one or two windows, of which batch norm would learn nothing but noise.
-    """
-    count = max(1, min(round(n / size), n // 2))
-    return list(torch.tensor_split(torch.randperm(n), count))
-
-
-def mixup(windows: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Blend each window and its label with another's, by one weight from U(0, 1) (Zhang et al., ICLR 2018)."""
-    weight = torch.rand(())
-    other = torch.randperm(len(windows))
-    return weight * windows + (1 - weight) * windows[other], weight * targets + (1 - weight) * targets[other]
-
-
-def log_probabilities(module: torch.nn.Module, windows: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Log-probabilities (n, classes) of conditioned windows (n, time, channels), in evaluation mode."""
-    with torch.no_grad():
-        logits: Tensor = module(torch.from_numpy(np.ascontiguousarray(windows)))["logits"]
-    return torch.log_softmax(logits.to(torch.float64), dim=1).numpy()
+def identity(job: Job, processes: int = 1) -> str:
+    """SHA-256 of all that the weights depend on: recipe, seed, data, version of torch, number of processes."""
+    recipe = job.recipe
+    training = msgspec.structs.replace(recipe.training, save_minutes=0.0)
+    parts = (recipe.model, recipe.loss, training, job.seed, job.name, torch.__version__, processes)
+    digest = hashlib.sha256(msgspec.json.encode(parts))
+    for trials in (job.train, job.validation):
+        if trials is not None:
+            digest.update(f"{trials.x.shape}{sorted(trials.labels)}".encode())
+            for values in (trials.x, trials.subject, *(trials.labels[name] for name in sorted(trials.labels))):
+                digest.update(np.ascontiguousarray(values).data)
+            if trials.item is not None and trials.gallery is not None:
+                digest.update(np.ascontiguousarray(trials.item).data)
+                for name in sorted(trials.gallery.embeddings):
+                    digest.update(np.ascontiguousarray(trials.gallery.embeddings[name]).data)
+    return digest.hexdigest()

@@ -2,38 +2,31 @@
 
 ::
 
-    name = "fists-feet"
-    seeds = [0, 1, 2, 3, 4]
+    name = "things-atm"
+    seeds = [0, 1, 2]
 
-    [recordings]
-    train = ["S001R06.edf", "S001R10.edf"]
-    test = ["S001R14.edf"]
+    [data]                                   # rtdecode_models.data.spec, rtdecode_models.simulated.spec
+    kind = "simulated"
+    experiment = "things-eeg"
 
-    [labels]
-    fists = ["T1"]
-    feet = ["T2"]
-
-    [window]
-    tmin = 0.5
-    tmax = 3.5
-
-    [[conditioning.stream]]
-    step = "filter"
-    low = 8.0
-    high = 30.0
-
-    [fit]
-    alignment_shrinkage = 0.1
+    [split]                                  # rtdecode_models.data.splits
+    validation = { by = "item", share = 0.1 }
 
     [model]
-    width = 32
+    system = "atm"                           # and the system's own options
+
+    [[loss]]
+    kind = "infonce"
+    target = "image"
+    weight = 0.99
 
     [training]
-    epochs = 100
+    epochs = 40
+    early_stopping = { monitor = "top1", patience = 10 }
 
     [[select.vary]]
-    key = "model.width"
-    values = [16, 32]
+    key = "training.learning_rate"
+    values = [1e-4, 3e-4]
 """
 
 import copy
@@ -47,102 +40,124 @@ from typing import Any, Literal
 import msgspec
 
 from rtdecode.errors import ConfigError
-from rtdecode.stream.steps import Conditioning
-from rtdecode.stream.window import Locked
+from rtdecode_models.data.spec import DataSpec
+from rtdecode_models.data.splits import Split
+from rtdecode_models.simulated.spec import Simulated
+from rtdecode_models.training.losses import Spec, parse_loss
+from rtdecode_models.training.losses_contrastive import BiMixCoSpec
+from rtdecode_models.training.tasks import Task, tasks_of
+from rtdecode_models.training.training_spec import Mixup, Training
 
 
-class Recordings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Files to train on and to test on, relative to the data folder. Nothing is ever fitted on a test file."""
-
-    train: tuple[str, ...]
-    test: tuple[str, ...] = ()
+class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
 
 
-class Window(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The window around each marker, [tmin, tmax) seconds."""
+class Init(_Part, frozen=True, kw_only=True):
+    """Weights to begin with, from another checkpoint.
 
-    tmin: float
-    tmax: float
-
-
-class Fit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Stream steps whose numbers come from the training windows; they follow the declared conditioning.
-
-    `alignment`: Euclidean alignment, one fixed matrix R^(-1/2) from the mean covariance R of the training windows.
-    `alignment_shrinkage`: R is replaced by (1 - s) R + s trace(R)/n I, so that weak directions are not blown up.
-    `standardise`: then every channel is brought to mean 0 and standard deviation 1 over the training windows.
+    Parameters
+    ----------
+    checkpoint : str
+        Its folder, from where the command is run.
+    seed : int, optional
+        Which of its networks; the one of the same seed where it has that, else its first.
+    prefix, to : str
+        Parameters whose names begin with `prefix` are taken, under names that begin with `to` instead.
+    skip : tuple of str
+        Patterns of this network's parameters that stay at random ("reset").
     """
 
-    alignment: bool = True
-    alignment_shrinkage: float = 0.1
-    standardise: bool = True
+    checkpoint: str
+    seed: int | None = None
+    prefix: str = ""
+    to: str = ""
+    skip: tuple[str, ...] = ()
 
 
-class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The shape of the EEG-SimpleConv."""
+class Model(_Part, frozen=True, kw_only=True):
+    """What is trained.
 
-    width: int = 32
-    n_blocks: int = 1
-    kernel: int = 9
-    dropout: float = 0.0
-
-
-class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How one network is fitted.
-
-    Adam (AdamW where `weight_decay` is set), the learning rate divided by ten after `drop_at` of the epochs; `mixup`
-    blends pairs of windows and their labels by a uniform weight.
+    Parameters
+    ----------
+    system : str
+        A name of `rtdecode_models.systems.registry`, or ``package.module:function`` for one of your own.
+    options : dict
+        The system's own; in the TOML file they stand among the other keys.
+    init : Init, optional
+        In the TOML file also a plain string: the checkpoint.
+    freeze : tuple of str
+        Patterns of parameters that stay as they are.
     """
 
-    epochs: int = 60
-    batch_size: int = 8
-    learning_rate: float = 1e-3
-    drop_at: float = 0.8
-    weight_decay: float = 0.0
-    mixup: bool = True
+    system: str
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
+    init: Init | None = None
+    freeze: tuple[str, ...] = ()
 
 
-class Vary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LeaveOneOut(_Part, frozen=True, kw_only=True):
+    """Trainings beside the main one.
+
+    Parameters
+    ----------
+    validation : str, optional
+        Each training session (or subject) is left out once and scored: what ``--select`` ranks settings by, and what
+        probabilities are calibrated on. The test is never touched.
+    test : str, optional
+        Each session (or subject) is the test once, of networks that are trained on all others; there is no one
+        checkpoint then, but one for each.
+    """
+
+    validation: Literal["session", "subject"] | None = None
+    test: Literal["session", "subject"] | None = None
+
+
+class Vary(_Part, frozen=True, kw_only=True):
     """One dimension of the grid: a key of the recipe, dotted, and the values it may take."""
 
     key: str
     values: tuple[Any, ...]
 
 
-class Select(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Choose among the grid's settings by leaving out one training recording at a time.
+class Select(_Part, frozen=True, kw_only=True):
+    """Choose among the grid's settings by held-out trials: ``leave_one_out.validation``, or the split's validation.
 
-    The setting whose ensemble gives the held-out windows the lowest mean negative log-likelihood is taken: a proper
-    score, which few trials rank less by luck than they rank accuracies.
+    `monitor`: the score of the first task that is to be best. By default ``nll`` for classes, a proper score, which few
+    trials rank less by luck than they rank accuracies; ``mrr``, the mean reciprocal rank, for retrieval.
     """
 
-    method: Literal["leave-one-run-out"] = "leave-one-run-out"
     vary: tuple[Vary, ...] = ()
+    monitor: Literal["accuracy", "nll", "top1", "top5", "mrr", ""] = ""
 
 
-class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole file."""
+class Recipe(_Part, frozen=True, kw_only=True):
+    """The whole file.
+
+    The tables ``[[loss]]`` are kept as they are written; `losses` has them checked. `score` says what is scored where
+    the losses do not: for losses of a system's own, and for systems that are fitted by a formula.
+    """
 
     name: str
-    recordings: Recordings
-    labels: dict[str, tuple[str, ...]]
-    window: Window
-    conditioning: Conditioning = Conditioning()
-    fit: Fit = Fit()
-    model: Model = Model()
+    data: DataSpec | Simulated
+    model: Model
+    loss: tuple[dict[str, Any], ...] = ()
+    score: tuple[Task, ...] = ()
+    split: Split = Split()
     training: Training = Training()
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    leave_one_out: LeaveOneOut = LeaveOneOut()
     select: Select = Select()
 
     @property
-    def markers(self) -> tuple[str, ...]:
-        """All marker patterns, in the order of the labels."""
-        return tuple(pattern for patterns in self.labels.values() for pattern in patterns)
+    def losses(self) -> tuple[Spec, ...]:
+        """The losses, in the order of the file."""
+        return tuple(parse_loss(table) for table in self.loss)
 
     @property
-    def locked(self) -> Locked:
-        """The window as a decoder takes it."""
-        return Locked(tmin=self.window.tmin, tmax=self.window.tmax, markers=self.markers)
+    def tasks(self) -> tuple[Task, ...]:
+        """What is scored: the tables ``[[score]]``; without any, what the losses train."""
+        return self.score or tasks_of(self.losses)
 
 
 def read_recipe(path: Path) -> tuple[Recipe, dict[str, Any]]:
@@ -173,42 +188,73 @@ def read_recipe(path: Path) -> tuple[Recipe, dict[str, Any]]:
 def parse_recipe(table: Mapping[str, Any], where: str) -> Recipe:
     """Check a recipe given as plain tables; `where` names it in errors."""
     try:
-        recipe = msgspec.convert(table, Recipe)
-    except msgspec.ValidationError as error:
+        recipe = msgspec.convert(_nested(table), Recipe)
+    except (msgspec.ValidationError, ValueError) as error:
         raise ConfigError(f"{where}: {error}") from error
-    for place, fine, expected in _rules(recipe):
+    for place, loss in enumerate(recipe.loss):
+        try:
+            parse_loss(loss)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: loss[{place}] {error}") from error
+    for key, fine, expected in _rules(recipe):
         if not fine:
-            raise ConfigError(f"{where}: {place} {expected}")
+            raise ConfigError(f"{where}: {key} {expected}")
     return recipe
+
+
+def _nested(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The table with the system's own options in a table of their own."""
+    model = table.get("model")
+    if not isinstance(model, Mapping):
+        return dict(table)
+    ours = {key: value for key, value in model.items() if key in ("system", "init", "freeze")}
+    options = {key: value for key, value in model.items() if key not in ours}
+    if isinstance(ours.get("init"), str):
+        ours["init"] = {"checkpoint": ours["init"]}
+    return {**table, "model": {**ours, "options": options}}
 
 
 def _rules(recipe: Recipe) -> Iterator[tuple[str, bool, str]]:
     """Place, whether it is fine, what was expected."""
-    recordings, training, model = recipe.recordings, recipe.training, recipe.model
-    both = sorted(set(recordings.train) & set(recordings.test))
-    yield "recordings.train", len(recordings.train) > 0, "names no file; expected at least one"
-    yield "recordings.test", not both, f"names {both} too, which recordings.train trains on; a test file must be unseen"
-    yield "labels", len(recipe.labels) >= 2, f"has {len(recipe.labels)} entries; expected two labels or more"
-    for label, patterns in recipe.labels.items():
-        yield f"labels.{label}", len(patterns) > 0, "names no marker; expected at least one pattern"
-    window = recipe.window
-    yield "window", window.tmin < window.tmax, f"ends at {window.tmax} s, before it starts at {window.tmin} s"
-    shrinkage = recipe.fit.alignment_shrinkage
-    yield "fit.alignment_shrinkage", 0 <= shrinkage <= 1, f"is {shrinkage}; expected a share from 0 to 1"
-    yield "model.width", model.width >= 1, f"is {model.width}; expected 1 or more"
-    yield "model.n_blocks", model.n_blocks >= 0, f"is {model.n_blocks}; expected 0 or more"
-    yield "model.kernel", model.kernel >= 1, f"is {model.kernel}; expected 1 or more samples"
-    yield "model.dropout", 0 <= model.dropout < 1, f"is {model.dropout}; expected a share from 0 to below 1"
-    yield "training.epochs", training.epochs >= 1, f"is {training.epochs}; expected 1 or more"
-    yield "training.batch_size", training.batch_size >= 2, f"is {training.batch_size}; expected 2 or more (batch norm)"
-    rate = training.learning_rate
-    yield "training.learning_rate", 0 < rate < math.inf, f"is {rate}; expected a number above 0"
-    yield "training.drop_at", 0 <= training.drop_at <= 1, f"is {training.drop_at}; expected a share from 0 to 1"
-    yield "training.weight_decay", training.weight_decay >= 0, f"is {training.weight_decay}; expected 0 or more"
+    training = recipe.training
     yield "seeds", len(recipe.seeds) > 0, "is empty; expected at least one seed"
     yield "seeds", len(set(recipe.seeds)) == len(recipe.seeds), f"repeats a seed: {list(recipe.seeds)}"
-    runs = len(recordings.train)
-    yield "select.vary", not recipe.select.vary or runs >= 2, f"leaves out one run at a time, but only {runs} is given"
+    yield "training.epochs", training.epochs >= 1, f"is {training.epochs}; expected 1 or more"
+    yield "training.batch_size", training.batch_size >= 2, f"is {training.batch_size}; expected 2 or more (batch norm)"
+    rates = {"training.learning_rate": training.learning_rate}
+    rates |= {
+        f"training.groups[{at}].learning_rate": group.learning_rate
+        for at, group in enumerate(training.groups)
+        if group.learning_rate is not None
+    }
+    for key, rate in rates.items():
+        yield key, 0 < rate < math.inf, f"is {rate}; expected a number above 0"
+    yield "training.weight_decay", training.weight_decay >= 0, f"is {training.weight_decay}; expected 0 or more"
+    yield "training.betas", all(0 <= beta < 1 for beta in training.betas), f"are {training.betas}; expected 0 to 1"
+    warmup = training.schedule.warmup
+    yield "training.schedule.warmup", 0 <= warmup < 1, f"is {warmup}; expected a share from 0 to below 1"
+    yield "training.threads", training.threads >= 1, f"is {training.threads}; expected 1 or more"
+    clip = training.clip_norm
+    yield "training.clip_norm", clip is None or clip > 0, f"is {clip}; expected a norm above 0"
+    for at, augment in enumerate(training.augment):
+        where = f"training.augment[{at}]"
+        bounds = f"counts from {augment.start} to {augment.stop}; expected shares of the training, in order"
+        yield where, 0 <= augment.start < augment.stop <= 1, bounds
+        share = getattr(augment, "share", 1.0)
+        yield f"{where}.share", 0 <= share <= 1, f"is {share}; expected 0 to 1"
+        if isinstance(augment, Mixup):
+            yield f"{where}.alpha", augment.alpha > 0, f"is {augment.alpha}; expected a number above 0"
+    stopping = training.early_stopping
+    if stopping is not None:
+        patience = stopping.patience
+        yield "training.early_stopping.patience", patience >= 1, f"is {patience}; expected 1 epoch or more"
+        needed = stopping.monitor == "train_loss" or recipe.split.validation is not None
+        yield "training.early_stopping", needed, "needs trials to watch: declare split.validation"
+    if any(isinstance(loss, BiMixCoSpec) for loss in recipe.losses):
+        mixed = any(isinstance(augment, Mixup) for augment in training.augment)
+        yield "training.augment", mixed, "has no mixup, which the loss bimixco is made for"
+    held = recipe.leave_one_out.validation is not None or recipe.split.validation is not None
+    yield "select.vary", not recipe.select.vary or held, "needs leave_one_out.validation or split.validation"
 
 
 def variants(

@@ -1,305 +1,305 @@
-"""From a recipe to a trained ensemble: cut, fit the chain, train each seed, calibrate, test once.
+"""From a recipe to trained networks: split, fit the chain, train each seed, calibrate, test once.
 
-Whatever is chosen or fitted comes from the training recordings. The test recordings are opened after the last network
-is trained, and only to be scored.
+Whatever is chosen or fitted comes from the training sessions. The test is opened after the last network is trained, and
+only to be scored.
 """
 
-import math
 import platform
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.special import logsumexp
 
-from rtdecode.encode.manifest import Contract
-from rtdecode.heads.calibrate import calibrate_temperature
-from rtdecode.stream.steps import Conditioning
-from rtdecode_models.data.recordings import Epochs, Recording, contract_of, epochs, fit_conditioning, read_recording
+from rtdecode_models.data.shape import shape_of
+from rtdecode_models.data.source import Deployed, TrialSource
+from rtdecode_models.data.splits import Parts, each_tested
+from rtdecode_models.data.trials import Dataset, Gallery, Trials
 from rtdecode_models.provenance import code_commit
-from rtdecode_models.systems.ensemble import Ensemble
-from rtdecode_models.training.checkpoint import Checkpoint, Trained
-from rtdecode_models.training.fit import Fitted, fit, log_probabilities
+from rtdecode_models.training.checkpoint import Checkpoint, Trained, deployments_of, starts_of, table_of
+from rtdecode_models.training.evaluate import against_ceiling, describe, evaluate
+from rtdecode_models.training.fit import Fitted
+from rtdecode_models.training.held_out import (
+    Fold,
+    calibrate,
+    each,
+    first_task,
+    fold_of,
+    held_out_units,
+    merit,
+    report,
+)
+from rtdecode_models.training.parts import Workshop
 from rtdecode_models.training.recipe import Recipe, parse_recipe, variants
+from rtdecode_models.training.tasks import Classes, Retrieval, gallery_rows
+from rtdecode_models.training.units import Runner, Unit, units_of
 
-#: How many training windows the raw golden piece must hold.
-RAW_WINDOWS = 2
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Fold:
-    """What an ensemble said of recordings that it was not trained on.
-
-    Parameters
-    ----------
-    members : ndarray of float64, shape (seeds, n, classes)
-        Log-probabilities of each seed.
-    y : ndarray of int64, shape (n,)
-        The truth.
-    """
-
-    members: NDArray[np.float64]
-    y: NDArray[np.int64]
-
-    @property
-    def ensemble(self) -> NDArray[np.float64]:
-        """Log of the seeds' mean probabilities, shape (n, classes)."""
-        return np.asarray(logsumexp(self.members, axis=0) - np.log(len(self.members)))
+#: How many training windows a checkpoint keeps of each deployment: the ground on which an export is judged.
+KEPT_WINDOWS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """What a caller may show: `say` a line, `epoch` after each epoch of a network."""
+class Told:
+    """What a caller may show: `say` a line, `network` after each trained network."""
 
     say: Callable[[str], None] = lambda _: None
-    epoch: Callable[[], None] = lambda: None
+    network: Callable[[], None] = lambda: None
 
 
-class Workshop:
-    """The training recordings, read once, and the windows cut from them, kept by how they were cut."""
-
-    def __init__(self, recipe: Recipe, folder: Path) -> None:
-        self.recordings: dict[str, Recording] = {name: read_recording(folder, name) for name in recipe.recordings.train}
-        self.contract: Contract = contract_of(next(iter(self.recordings.values())).info)
-        self._cuts: dict[bytes, Epochs] = {}
-
-    def cut(
-        self,
-        recipe: Recipe,
-        names: Sequence[str],
-        conditioning: Conditioning,
-        arrays: Mapping[str, NDArray[np.float64]],
-    ) -> Epochs:
-        """Labelled windows of these recordings; what declared chains gave is remembered."""
-        key = msgspec.json.encode((names, conditioning, recipe.window, recipe.labels))
-        if not arrays and key in self._cuts:
-            return self._cuts[key]
-        recordings = [self.recordings[name] for name in names]
-        cut = epochs(recordings, self.contract, conditioning, arrays, [recipe.locked], recipe.labels)
-        if not arrays:
-            self._cuts[key] = cut
-        return cut
-
-    def chain(self, recipe: Recipe, names: Sequence[str]) -> tuple[Conditioning, dict[str, NDArray[np.float64]]]:
-        """The recipe's chain with its fitted steps, fitted on these recordings."""
-        declared = self.cut(recipe, names, recipe.conditioning, {})
-        return fit_conditioning(
-            recipe.conditioning,
-            declared,
-            alignment=recipe.fit.alignment,
-            shrinkage=recipe.fit.alignment_shrinkage,
-            standardise=recipe.fit.standardise,
-        )
+def all_units(recipe: Recipe, workshop: Workshop, prefix: str = "") -> list[Unit]:
+    """Every network that `train` trains for this recipe."""
+    inner = [unit for _, _, units in held_out_units(recipe, workshop, prefix) for unit in units]
+    return inner + units_of(recipe, recipe.split, prefix)
 
 
-def total_epochs(table: Mapping[str, Any], recipe: Recipe) -> int:
-    """How many epochs `select` (with the recipe's table) or `train` (with an empty one) goes through."""
-    runs = len(recipe.recordings.train)
-    folds = runs if runs > 1 else 0
-    if not table:
-        return (folds + 1) * len(recipe.seeds) * recipe.training.epochs
-    candidates = [parse_recipe(variant, "the recipe") for _, variant in variants(table, recipe.select)]
-    return sum(folds * len(candidate.seeds) * candidate.training.epochs for candidate in candidates)
+def train(
+    recipe: Recipe,
+    workshop: Workshop,
+    runner: Runner,
+    told: Told | None = None,
+    selection: Sequence[Any] = (),
+    prefix: str = "",
+) -> Trained:
+    """Train the recipe's networks, calibrate them, and test them once.
 
+    Parameters
+    ----------
+    recipe : Recipe
+        As written, or as `select` chose.
+    workshop : Workshop
+        The data.
+    runner : Runner
+        What trains.
+    told : Told
+        Told of each network.
+    selection : sequence
+        The table of `select`, for the metrics.
+    prefix : str
+        Of the units' names.
 
-def train_members(recipe: Recipe, windows: Epochs, progress: Progress) -> list[Fitted]:
-    """One network for each seed of the recipe."""
-    return [
-        fit(windows.x, windows.y, len(recipe.labels), recipe.model, recipe.training, seed, progress.epoch)
-        for seed in recipe.seeds
-    ]
+    Returns
+    -------
+    Trained
+        Ready to be saved and exported.
 
-
-def leave_one_run_out(recipe: Recipe, workshop: Workshop, progress: Progress) -> list[Fold]:
-    """Train on all training recordings but one and score that one, for each of them.
-
-    The chain, too, is fitted without the recording that is left out.
+    Raises
+    ------
+    ConfigError
+        The recipe does not fit the data.
+    RecordingError
+        The data cannot be read.
     """
-    names = recipe.recordings.train
+    told = told or Told()
+    runner.announce(all_units(recipe, workshop, prefix))
+    held = hold_out(recipe, workshop, runner, told, prefix)
+    fitted = []
+    for network in runner.run(units_of(recipe, recipe.split, prefix)):
+        fitted.append(network)
+        told.network()
+    networks = tuple(each.network for each in fitted)
+
+    parts = workshop.parts(recipe, recipe.split)
+    dataset = parts.dataset
+    metrics = _about(recipe, parts, fitted)
+    if held:
+        metrics["held_out"] = report(held, recipe, _class_names(recipe, dataset.train))
+    best = 0
+    if parts.validation is not None:
+        metrics["validation"] = evaluate(networks, parts.validation, dataset.train, recipe.tasks)
+        best = _best_network(metrics["validation"], recipe)
+        if not held and recipe.tasks:
+            held = [fold_of(networks, recipe, recipe.split, workshop, "the validation part", test=False)]
+    calibration = {"temperature": 1.0}
+    if recipe.tasks and isinstance(first_task(recipe), Classes):
+        calibration = metrics["calibration"] = calibrate(held)
+    metrics["selection"] = list(selection)
+
+    test = workshop.test(recipe, recipe.split)
+    if test is not None:
+        metrics["test"] = evaluate(networks, test, dataset.train, recipe.tasks)
+        if dataset.ceiling is not None:
+            metrics["ceiling"] = {"scores": dict(dataset.ceiling.scores), "how": dataset.ceiling.how}
+            for scored in metrics["test"]["tasks"].values():
+                against_ceiling(scored, dataset.ceiling.scores)
+    return _trained(recipe, workshop.source(recipe), parts, test, fitted, metrics, calibration["temperature"], best)
+
+
+def hold_out(recipe: Recipe, workshop: Workshop, runner: Runner, told: Told, prefix: str = "") -> list[Fold]:
+    """Train on all training sessions (or subjects) but one and score that one, for each of them.
+
+    The chain, too, is fitted without what is left out.
+    """
+    held = held_out_units(recipe, workshop, prefix)
+    running = runner.run([unit for _, _, units in held for unit in units])
     folds = []
-    for left_out in names:
-        rest = [name for name in names if name != left_out]
-        conditioning, arrays = workshop.chain(recipe, rest)
-        members = train_members(recipe, workshop.cut(recipe, rest, conditioning, arrays), progress)
-        held = workshop.cut(recipe, [left_out], conditioning, arrays)
-        said = np.stack([log_probabilities(member.module, held.x) for member in members])
-        folds.append(Fold(said, held.y))
+    for name, split, _ in held:
+        networks = []
+        for _seed in recipe.seeds:
+            networks.append(next(running).network)
+            told.network()
+        folds.append(fold_of(networks, recipe, split, workshop, name, test=True))
     return folds
 
 
-def score(folds: Sequence[Fold]) -> dict[str, Any]:
-    """Trials right by seed and by ensemble, and the ensemble's mean negative log-likelihood (nats), over all folds."""
-    nll = np.concatenate([-fold.ensemble[np.arange(len(fold.y)), fold.y] for fold in folds])
-    return {
-        "trials": len(nll),
-        "right_by_seed": [int(n) for n in sum((fold.members.argmax(2) == fold.y).sum(1) for fold in folds)],
-        "right": int(sum((fold.ensemble.argmax(1) == fold.y).sum() for fold in folds)),
-        "nll": float(nll.mean()),
-    }
-
-
 def select(
-    table: Mapping[str, Any], recipe: Recipe, workshop: Workshop, progress: Progress
-) -> tuple[Recipe, list[Any]]:
-    """Try the recipe's grid by leaving one training recording out at a time.
+    table: dict[str, Any], recipe: Recipe, workshop: Workshop, runner: Runner, told: Told
+) -> tuple[Recipe, list[dict[str, Any]]]:
+    """Try the recipe's grid on held-out trials.
 
     Returns
     -------
     tuple of Recipe and list
         The recipe with the best setting, and all settings with their scores, best first.
     """
+    candidates = [
+        (setting, parse_recipe(variant, f"the recipe with {setting}"))
+        for setting, variant in variants(table, recipe.select)
+    ]
+    prefixes = [f"setting-{place}-" for place in range(len(candidates))]
+    runner.announce(
+        [
+            unit
+            for (_, candidate), prefix in zip(candidates, prefixes, strict=True)
+            for unit in _units_to_select(candidate, workshop, prefix)
+        ]
+    )
     tried: list[tuple[float, int, Recipe, dict[str, Any]]] = []
-    for setting, variant in variants(table, recipe.select):
-        candidate = parse_recipe(variant, f"the recipe with {setting}")
-        result = score(leave_one_run_out(candidate, workshop, progress))
-        progress.say(f"{result['right']:3d} of {result['trials']}  nll {result['nll']:.3f}  {setting}")
-        tried.append((result["nll"], len(tried), candidate, {"setting": setting} | result))
+    for place, ((setting, candidate), prefix) in enumerate(zip(candidates, prefixes, strict=True)):
+        folds = hold_out(candidate, workshop, runner, told, prefix)
+        if not folds:
+            networks = each(runner.run(units_of(candidate, candidate.split, prefix)), candidate)
+            folds = [fold_of(networks, candidate, candidate.split, workshop, "the validation part", test=False)]
+            for _ in networks:
+                told.network()
+        names = _class_names(candidate, workshop.parts(candidate, candidate.split).dataset.train)
+        scored = report(folds, candidate, names)
+        merits = merit(scored, candidate)
+        told.say(f"{abs(merits):.4g}  {setting}")
+        tried.append((-merits, place, candidate, {"setting": setting, "merit": merits} | scored))
     tried.sort(key=lambda row: row[:2])
     return tried[0][2], [row[3] for row in tried]
 
 
-def calibrate(folds: Sequence[Fold]) -> dict[str, Any]:
-    """The temperature of the held-out ensemble's logits: ``temperature``, and ``nll`` with it or ``why_not``.
-
-    1 where the held-out windows determine none: there are none, or all are right with room to spare.
-    """
-    if not folds:
-        return {"temperature": 1.0, "why_not": "there is one training recording, so none could be held out"}
-    said = np.concatenate([fold.ensemble for fold in folds])
-    y = np.concatenate([fold.y for fold in folds])
-    if (said.argmax(axis=1) == y).all():
-        return {"temperature": 1.0, "why_not": f"all {len(y)} held-out windows are right: the sharper, the better"}
-    try:
-        found = calibrate_temperature(said, y)
-    except ValueError as error:
-        return {"temperature": 1.0, "why_not": str(error)}
-    return {"temperature": found.temperature, "nll": found.nll, "nll_before": found.nll_before}
+def to_select(table: dict[str, Any], recipe: Recipe, workshop: Workshop) -> int:
+    """How many networks `select` trains."""
+    grid = (parse_recipe(variant, "the recipe") for _, variant in variants(table, recipe.select))
+    return sum(len(_units_to_select(candidate, workshop, "")) for candidate in grid)
 
 
-def train(
-    recipe: Recipe, folder: Path, workshop: Workshop, progress: Progress, selection: Sequence[Any] = ()
-) -> Trained:
-    """Train the recipe's ensemble on all training recordings, calibrate it, and test it once.
+def each_test(recipe: Recipe, workshop: Workshop) -> Iterator[tuple[str, str, Recipe]]:
+    """One recipe for each session or subject that is the test once: its name, a prefix for its units, the recipe."""
+    by = recipe.leave_one_out.test
+    if by is None:
+        return
+    alone = msgspec.structs.replace(recipe.leave_one_out, test=None)
+    for place, (name, split) in enumerate(each_tested(recipe.split, workshop.source(recipe), by)):
+        yield name, f"test-{place}-", msgspec.structs.replace(recipe, split=split, leave_one_out=alone)
 
-    Parameters
-    ----------
-    recipe : Recipe
-        As written, or as `select` chose.
-    folder : Path
-        Where the recordings are.
-    workshop : Workshop
-        Holds the training recordings.
-    progress : Progress
-        Told of each epoch.
-    selection : sequence
-        The table of `select`, for the metrics.
 
-    Returns
-    -------
-    Trained
-        Ready to be saved and exported.
-    """
-    names = recipe.recordings.train
-    folds = leave_one_run_out(recipe, workshop, progress) if len(names) > 1 else []
-    conditioning, arrays = workshop.chain(recipe, names)
-    windows = workshop.cut(recipe, names, conditioning, arrays)
-    members = train_members(recipe, windows, progress)
-    module = Ensemble([member.module for member in members])
-    module.eval()
+def _units_to_select(recipe: Recipe, workshop: Workshop, prefix: str) -> list[Unit]:
+    inner = [unit for _, _, units in held_out_units(recipe, workshop, prefix) for unit in units]
+    return inner or units_of(recipe, recipe.split, prefix)
 
-    calibration = calibrate(folds)
-    tests = {name: read_recording(folder, name) for name in recipe.recordings.test}
-    metrics: dict[str, Any] = {
-        "task": f"{' against '.join(recipe.labels)}, single trials, causal conditioning",
-        "chance": 1 / len(recipe.labels),
-        "seeds": list(recipe.seeds),
-        "train": {
-            "recordings": list(names),
-            "trials": len(windows),
-            "by_label": _count(windows.y, recipe),
-            "unusable": dict(windows.lost),
+
+def _class_names(recipe: Recipe, trials: Trials) -> tuple[str, ...]:
+    task = first_task(recipe)
+    return trials.classes[task.label] if isinstance(task, Classes) else ()
+
+
+def _best_network(validation: dict[str, Any], recipe: Recipe) -> int:
+    """Place of the seed whose network is best on the first task of the validation part."""
+    if not recipe.tasks:
+        return 0
+    task = first_task(recipe)
+    scores = validation["tasks"][task.name]["scores"]
+    if isinstance(task, Classes):
+        return int(np.argmin(scores["nll"]["by_seed"]))
+    return int(np.argmax(scores["mrr"]["by_seed"]))
+
+
+def _about(recipe: Recipe, parts: Parts, fitted: Sequence[Fitted]) -> dict[str, Any]:
+    """What was trained, on what, and how it went."""
+    dataset, network = parts.dataset, fitted[0].network
+    return {
+        "name": recipe.name,
+        "system": recipe.model.system,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "data": type(recipe.data).__struct_config__.tag,
+        "simulated": dataset.simulated,
+        "split": {
+            "declared": msgspec.to_builtins(recipe.split),
+            "train": list(parts.sessions.train),
+            "validation": list(parts.sessions.validation),
+            "test": list(parts.sessions.test),
+            "unused": list(parts.sessions.unused),
         },
-        "leave_one_run_out": score(folds) if folds else None,
-        "calibration": calibration,
-        "learning_curves": [list(member.loss) for member in members],
-        "selection": list(selection),
+        "seeds": list(recipe.seeds),
+        "losses": list(recipe.loss),
+        "train": describe(dataset.train),
+        "init": [each.notes.get("init") for each in fitted],
+        "best_epochs": [each.best_epoch for each in fitted],
+        "learning_curves": [{name: list(curve) for name, curve in each.curves.items()} for each in fitted],
     }
-    if tests:
-        scored = epochs(list(tests.values()), workshop.contract, conditioning, arrays, [recipe.locked], recipe.labels)
-        metrics["test"] = evaluate(recipe, members, scored)
-    raw, starts = _raw_piece(workshop, windows)
+
+
+def _trained(
+    recipe: Recipe,
+    source: TrialSource,
+    parts: Parts,
+    test: Trials | None,
+    fitted: Sequence[Fitted],
+    metrics: dict[str, Any],
+    temperature: float,
+    best: int,
+) -> Trained:
+    dataset = parts.dataset
+    everyone = _kept(source.deployed(dataset))
+    subjects = [(name, _kept(source.deployed(dataset, name))) for name in dataset.train.subjects]
+    deployments = deployments_of(everyone, subjects)
+    gallery = _gallery(dataset, test)
+    galleries = {
+        task.name: gallery_rows(task, gallery, dataset.train.gallery)
+        for task in recipe.tasks
+        if isinstance(task, Retrieval) and gallery is not None and dataset.train.gallery is not None
+    }
     checkpoint = Checkpoint(
         name=recipe.name,
         recipe=recipe,
-        contract=workshop.contract,
-        conditioning=conditioning,
-        window=recipe.locked,
-        labels=recipe.labels,
-        model=msgspec.structs.asdict(members[0].module.config)
-        | {"n_times": windows.x.shape[1], "n_channels": windows.x.shape[2]},
-        n_members=len(members),
-        temperature=calibration["temperature"],
-        raw_starts=starts,
+        contract=dataset.contract,
+        conditioning=dataset.conditioning,
+        window=dataset.window,
+        markers=dict(dataset.markers),
+        classes=dict(dataset.train.classes),
+        shape=table_of(shape_of(dataset)),
+        subjects=dataset.train.subjects,
+        seeds=recipe.seeds,
+        best=best,
+        tasks=recipe.tasks,
+        temperature=temperature,
+        gallery=() if gallery is None else gallery.names,
+        captions=() if gallery is None else gallery.captions,
+        raw_starts=starts_of(deployments),
         provenance={
-            "recordings": {name: each.sha256 for name, each in (workshop.recordings | tests).items()},
+            "data": dict(dataset.provenance),
+            "simulated": dataset.simulated,
             "versions": {"python": platform.python_version()}
             | {package: version(package) for package in ("torch", "numpy", "scipy", "safetensors")},
             "threads": torch.get_num_threads(),
             "commit": code_commit(),
         },
     )
-    return Trained(checkpoint, module, arrays, windows.x, raw, metrics)
+    networks = tuple(each.network for each in fitted)
+    return Trained(checkpoint, networks, deployments, galleries, dataset.positions, metrics)
 
 
-def evaluate(recipe: Recipe, members: Sequence[Fitted], test: Epochs) -> dict[str, Any]:
-    """Score an ensemble and its members on windows that nothing was fitted on."""
-    fold = Fold(np.stack([log_probabilities(member.module, test.x) for member in members]), test.y)
-    said = fold.ensemble.argmax(axis=1)
-    n = len(recipe.labels)
-    confusion = np.zeros((n, n), np.int64)
-    np.add.at(confusion, (test.y, said), 1)
-    return {
-        "recordings": list(recipe.recordings.test),
-        "by_label": _count(test.y, recipe),
-        "unusable": dict(test.lost),
-        **score([fold]),
-        "accuracy": float((said == test.y).mean()),
-        "labels": list(recipe.labels),
-        "confusion": confusion.tolist(),
-        "confusion_rows": "truth",
-        "probabilities": np.exp(fold.ensemble).round(4).tolist(),
-    }
+def _gallery(dataset: Dataset, test: Trials | None) -> Gallery | None:
+    return dataset.train.gallery if test is None else test.gallery
 
 
-def _count(y: NDArray[np.int64], recipe: Recipe) -> dict[str, int]:
-    return {label: int((y == index).sum()) for index, label in enumerate(recipe.labels)}
-
-
-def _raw_piece(workshop: Workshop, windows: Epochs) -> tuple[NDArray[np.float32], tuple[int, ...]]:
-    """The start of the first training recording, long enough for its first windows, and where they begin.
-
-    A golden recording starts at index 0 of a segment, so there is none where the first recording begins elsewhere.
-    """
-    recording = next(iter(workshop.recordings.values()))
-    columns = [recording.info.names.index(channel.name) for channel in workshop.contract.channels]
-    chunks = [batch.chunk for batch in recording.batches if batch.chunk is not None]
-    starts = windows.start[windows.run == 0][:RAW_WINDOWS]
-    stop = int(starts[-1]) + windows.x.shape[1]
-    # One sample more than its share: output k of the chain needs the input samples up to k / ratio.
-    needed = math.ceil(stop * workshop.contract.sfreq / windows.sfreq) + 1
-    pieces: list[NDArray[np.float32]] = []
-    length = 0
-    for chunk in chunks:
-        if chunk.first_index != length or chunk.segment != chunks[0].segment or length >= needed:
-            break
-        pieces.append(chunk.samples[:, columns])
-        length = chunk.stop_index
-    if length < stop * workshop.contract.sfreq / windows.sfreq:
-        return np.zeros((0, len(columns)), np.float32), ()
-    return np.concatenate(pieces)[:needed], tuple(int(start) for start in starts)
+def _kept(deployed: Deployed) -> Deployed:
+    """With as many of its windows as are kept, those that lie in the raw piece among them."""
+    count = max(KEPT_WINDOWS, len(deployed.raw_starts))
+    return replace(deployed, windows=np.ascontiguousarray(deployed.windows[:count], np.float32))

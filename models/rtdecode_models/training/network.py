@@ -1,0 +1,77 @@
+"""The network of a recipe: built for the shape of the data, with weights at random or from another checkpoint."""
+
+import importlib
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from torch import Tensor
+
+from rtdecode.errors import ConfigError
+from rtdecode_models.systems.encoder import Encoder
+from rtdecode_models.systems.registry import build
+from rtdecode_models.systems.shape import Shape
+from rtdecode_models.training.recipe import Init, Recipe
+
+
+def make_system(system: str, options: Mapping[str, Any], shape: Shape) -> Encoder:
+    """An encoder by a name of the registry, or by ``package.module:function`` with the same arguments.
+
+    Raises
+    ------
+    ConfigError
+        There is none, or it refuses the options or the shape.
+    """
+    if ":" not in system:
+        return build(system, options, shape)
+    place, _, function = system.partition(":")
+    try:
+        made = getattr(importlib.import_module(place), function)(options, shape)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"model.system {system!r} cannot be had: {error}") from error
+    except (msgspec.ValidationError, ValueError) as error:
+        raise ConfigError(f"model (system {system!r}): {error}") from error
+    if not isinstance(made, Encoder):
+        raise ConfigError(
+            f"model.system {system!r} gave a {type(made).__name__}; expected a rtdecode_models.systems.encoder.Encoder"
+        )
+    return made
+
+
+def make_network(recipe: Recipe, shape: Shape, seed: int) -> tuple[Encoder, dict[str, Any]]:
+    """The recipe's network, from torch's generator, and what was taken over from elsewhere."""
+    network = make_system(recipe.model.system, recipe.model.options, shape)
+    notes: dict[str, Any] = {}
+    if recipe.model.init is not None:
+        notes["init"] = start(network, recipe.model.init, seed)
+    return network, notes
+
+
+def start(network: Encoder, init: Init, seed: int) -> dict[str, Any]:
+    """Take over another checkpoint's weights; what was taken and what was not.
+
+    Raises
+    ------
+    ConfigError
+        There is no such checkpoint or network in it, or nothing of it fits.
+    """
+    from rtdecode_models.training.checkpoint import member_weights
+
+    weights = member_weights(Path(init.checkpoint), init.seed, seed)
+    offered: dict[str, Tensor] = {}
+    for name, value in weights.items():
+        renamed = init.to + name.removeprefix(init.prefix)
+        if name.startswith(init.prefix) and not any(fnmatchcase(renamed, pattern) for pattern in init.skip):
+            offered[renamed] = value
+    if not offered:
+        raise ConfigError(f"model.init: no parameter of {init.checkpoint} begins with {init.prefix!r}")
+    taken = network.start_from(offered)
+    own = network.state_dict()
+    return {
+        "checkpoint": init.checkpoint,
+        "taken": sorted(taken),
+        "at_random": sorted(name for name in own if name not in taken),
+        "left_behind": sorted(name for name in offered if name not in taken),
+    }

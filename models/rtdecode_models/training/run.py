@@ -1,0 +1,186 @@
+"""What ``rtdecode train`` does: recipes in, checkpoints out, by this process, by several, or by a cluster."""
+
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from rtdecode.errors import ConfigError
+from rtdecode_models.data.source import TrialSource
+from rtdecode_models.simulated.spec import Simulated
+from rtdecode_models.training.checkpoint import Trained, pretty
+from rtdecode_models.training.figures import draw_figures
+from rtdecode_models.training.fit import Hooks
+from rtdecode_models.training.parts import Workshop
+from rtdecode_models.training.recipe import Recipe, read_recipe
+from rtdecode_models.training.stop import Stop
+from rtdecode_models.training.train import Told, all_units, each_test, select, to_select, train
+from rtdecode_models.training.units import Here, Runner
+from rtdecode_models.training.world import World, enter, leave
+
+#: The folder beside a checkpoint for what a broken-off training goes on from; gone when the training is done.
+RESUME = "resume"
+
+
+def run(
+    paths: Sequence[Path],
+    *,
+    data: Path,
+    out: Path,
+    select: bool = False,
+    device: str = "auto",
+    dask: str | None = None,
+    console: Console | None = None,
+) -> list[tuple[Path, dict[str, Any]]]:
+    """Train recipes and write their checkpoints.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        The recipes.
+    data : Path
+        The folder of their data.
+    out : Path
+        Where the checkpoint goes; of several recipes, each goes to a folder of its own in it.
+    select : bool
+        Whether to try the grid first.
+    device : str
+        ``cpu``, ``cuda`` or ``auto``.
+    dask : str, optional
+        Address of a scheduler.
+    console : Console, optional
+        For progress.
+
+    Returns
+    -------
+    list of tuple
+        Each checkpoint's folder, and its metrics. Empty in the processes that only help another.
+
+    Raises
+    ------
+    ConfigError, RecordingError
+        A recipe or its data are wrong.
+    Interrupted
+        The user asked to stop; the same call goes on.
+    """
+    recipes = [read_recipe(path) for path in paths]
+    for path, (recipe, _) in zip(paths, recipes, strict=True):
+        if select and not recipe.select.vary:
+            raise ConfigError(f"{path}: --select was given, but the recipe has no [[select.vary]]")
+    folders = [out] if len(recipes) == 1 else [out / plain(recipe.name) for recipe, _ in recipes]
+    if len(set(folders)) < len(folders):
+        raise ConfigError("several recipes have the same name, and would be written to the same folder; rename them")
+    console = console or Console(stderr=True, highlight=False)
+    world = enter(device) if dask is None else World()
+    try:
+        with ExitStack() as stack:
+            stop = stack.enter_context(Stop())
+            bench = _Bench(data, world, stop, console if world.first else Console(quiet=True), dask, stack)
+            given = []
+            for folder, (recipe, table) in zip(folders, recipes, strict=True):
+                given += bench.train(recipe, table if select else None, folder)
+        return given if world.first else []
+    finally:
+        leave(world)
+
+
+def open_data(recipe: Recipe, folder: Path) -> TrialSource:
+    """The data of a recipe, of whichever kind."""
+    if isinstance(recipe.data, Simulated):
+        from rtdecode_models.simulated.open import open_simulated
+
+        return open_simulated(recipe.data, folder)
+    from rtdecode_models.data.open import open_source
+
+    return open_source(recipe.data, folder)
+
+
+def plain(name: str) -> str:
+    """A name that can be a folder's."""
+    return re.sub(r"[^\w.-]", "_", name)
+
+
+class _Bench:
+    """Everything that trainings of one command share."""
+
+    def __init__(
+        self, data: Path, world: World, stop: Stop, console: Console, dask: str | None, stack: ExitStack
+    ) -> None:
+        self.data, self.world, self.stop, self.console, self.dask, self.stack = data, world, stop, console, dask, stack
+        self.workshop = Workshop(lambda recipe: open_data(recipe, data))
+
+    def train(self, recipe: Recipe, table: dict[str, Any] | None, folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+        """One recipe; with its table, its grid first."""
+        resume = folder / RESUME
+        selection: list[dict[str, Any]] = []
+        if table is not None:
+            count = to_select(table, recipe, self.workshop)
+            with self._runner("selecting", count, recipe, resume) as (runner, told):
+                recipe, selection = select(table, recipe, self.workshop, runner, told)
+            self.console.print(f"selected: {selection[0]['setting']}", markup=False)
+        tests = list(each_test(recipe, self.workshop))
+        if tests:
+            units = [unit for _, prefix, each in tests for unit in all_units(each, self.workshop, prefix)]
+            with self._runner("training", len(units), recipe, resume) as (runner, told):
+                runner.announce(units)
+                given = []
+                for name, prefix, each in tests:
+                    trained = train(each, self.workshop, runner, told, selection, prefix)
+                    given.append((folder / plain(name), self._write(trained, folder / plain(name))))
+            if self.world.first:
+                (folder / "metrics.json").write_bytes(pretty(_summary(recipe, [n for n, _, _ in tests], given)))
+        else:
+            count = len(all_units(recipe, self.workshop))
+            with self._runner("training", count, recipe, resume) as (runner, told):
+                trained = train(recipe, self.workshop, runner, told, selection)
+            given = [(folder, self._write(trained, folder))]
+        if self.world.first:
+            shutil.rmtree(resume, ignore_errors=True)
+        return given
+
+    def _write(self, trained: Trained, folder: Path) -> dict[str, Any]:
+        if self.world.first:
+            trained.save(folder)
+            draw_figures(trained.metrics, folder)
+        return dict(trained.metrics)
+
+    @contextmanager
+    def _runner(self, what: str, networks: int, recipe: Recipe, resume: Path) -> Iterator[tuple[Runner, Told]]:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        epochs = recipe.training.epochs if self.dask is None else 1
+        with Progress(*columns, console=self.console, transient=True) as bar:
+            task = bar.add_task(what, total=networks * epochs)
+            done = [0]
+
+            def network() -> None:
+                done[0] += 1
+                bar.update(task, completed=done[0] * epochs)
+
+            told = Told(lambda line: self.console.print(line, markup=False), network)
+            if self.dask is not None:
+                from rtdecode_models.training.cluster import Cluster
+
+                yield Cluster(self.dask, self.data, resume, self.stop), told
+                return
+            hooks = Hooks(epoch=lambda _: bar.advance(task), stop=self.stop, folder=resume)
+            yield Here(self.workshop, hooks, self.world), told
+
+
+def _summary(recipe: Recipe, names: Sequence[str], given: Sequence[tuple[Path, dict[str, Any]]]) -> dict[str, Any]:
+    """The tests of all that were left out once, together: each score's mean over them."""
+    tasks: dict[str, Any] = {}
+    for (_, metrics), name in zip(given, names, strict=True):
+        for task, scored in metrics["test"]["tasks"].items():
+            for score, value in scored["scores"].items():
+                tasks.setdefault(task, {}).setdefault(score, {})[name] = value["mean"]
+    for scores in tasks.values():
+        for score, by_name in scores.items():
+            values = list(by_name.values())
+            mean = sum(values) / len(values)
+            scores[score] = {"mean": mean, "by_test": by_name}
+    return {"name": recipe.name, "tested_each": recipe.leave_one_out.test, "tests": list(names), "tasks": tasks}

@@ -1,0 +1,106 @@
+"""Several processes that train one network: torch's own distributed data parallel, as `torchrun` starts it."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The processes.
+
+    Parameters
+    ----------
+    rank, size : int
+        Which one this is, of how many.
+    device : device
+        Where this one computes.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.rank == 0
+
+    def part(self, n: int) -> slice:
+        """Rows of a batch of `n` that are this process's; `n` is a multiple of `size`."""
+        each = n // self.size
+        return slice(self.rank * each, (self.rank + 1) * each)
+
+    def largest(self, value: int) -> int:
+        """The largest of all processes' values, so that all take the same turn."""
+        if self.size == 1:
+            return value
+        shared = torch.tensor(value, device=self.device)
+        dist.all_reduce(shared, dist.ReduceOp.MAX)
+        return int(shared)
+
+    def from_all(self, value: Tensor) -> list[Tensor]:
+        """Every process's tensor, all of one shape, in the order of ranks."""
+        if self.size == 1:
+            return [value]
+        here = value.to(self.device)
+        given = [torch.empty_like(here) for _ in range(self.size)]
+        dist.all_gather(given, here)
+        return [each.to(value.device) for each in given]
+
+
+def enter(device: str = "auto") -> World:
+    """Find the place of this process, by the environment that `torchrun` sets; one process alone without it.
+
+    Parameters
+    ----------
+    device : str
+        ``cpu``, ``cuda`` or ``cuda:1``; ``auto``: a GPU where there is one.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    gpu = torch.cuda.is_available() if device == "auto" else device != "cpu"
+    if size == 1:
+        return World(device=torch.device("cuda" if device == "auto" and gpu else "cpu" if device == "auto" else device))
+    place = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if gpu else torch.device("cpu")
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if gpu else "gloo")
+    return World(int(os.environ["RANK"]), size, place)
+
+
+def leave(world: World) -> None:
+    """Part from the other processes."""
+    if world.size > 1:
+        dist.destroy_process_group()
+
+
+def gathered(outputs: Mapping[str, Tensor], world: World) -> dict[str, Tensor]:
+    """Outputs of the whole batch, in its order, from each process's part of it; gradients find their way back.
+
+    A scalar (a loss that the module gives itself, a temperature) becomes the mean over the processes.
+    """
+    together = {}
+    for name, value in outputs.items():
+        every = cast(Tensor, _Gather.apply(value[None] if value.ndim == 0 else value, world))  # type: ignore[no-untyped-call]
+        together[name] = every.mean() if value.ndim == 0 else every
+    return together
+
+
+class _Gather(torch.autograd.Function):
+    """Concatenates over processes; the gradient of a part is the sum of what all processes have for it."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, world: World) -> Tensor:
+        ctx.world = world
+        return torch.cat(world.from_all(value.contiguous()))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        world: World = ctx.world
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total[world.part(len(total))], None
