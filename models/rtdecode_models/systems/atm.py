@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rtdecode.errors import ConfigError
 from rtdecode_models.systems.encoder import Encoder
-from rtdecode_models.systems.options import read_options, target_width
+from rtdecode_models.systems.options import left_out, read_options, target_width
 from rtdecode_models.systems.shape import Shape
 from rtdecode_models.systems.tsconv import FoldedTemporalSpatial, Projection, TemporalSpatial
 
@@ -33,6 +33,8 @@ class AtmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ----------
     target : str
         The embeddings that it is trained on.
+    baseline : float
+        Seconds at the start of a window that are there for its baseline alone: they are left out.
     width : int
         Numbers in a token, and samples of the image that the convolution sees.
     heads : int
@@ -53,6 +55,7 @@ class AtmConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """
 
     target: str = "image"
+    baseline: float = 0.0
     width: int = 250
     heads: int = 4
     feedforward: int = 256
@@ -137,29 +140,26 @@ class Atm(Encoder):
     ----------
     config : AtmConfig
         Its options.
-    n_channels, n_times : int
-        Of a window.
-    n_subjects : int
+    shape : Shape
         Of the data.
-    width : int
-        Of the embedding.
     """
 
     outputs = ("embedding",)
 
-    def __init__(self, config: AtmConfig, n_channels: int, n_times: int, n_subjects: int, width: int) -> None:
+    def __init__(self, config: AtmConfig, shape: Shape) -> None:
         super().__init__()
         if not 0 < config.heads <= config.width:
             raise ConfigError(f"model.heads is {config.heads}; expected 1 to width, {config.width}")
         self.config = config
-        self.n_channels = n_channels
-        self.n_subjects = config.subjects or n_subjects
-        self.tokens = nn.Linear(n_times, config.width)
+        self.n_subjects = config.subjects or shape.n_subjects
+        self.skip = left_out(shape, config.baseline, "baseline")
+        self.tokens = nn.Linear(shape.n_times - self.skip, config.width)
         self.subjects = nn.Embedding(self.n_subjects, config.width)
         self.shared = nn.Parameter(torch.randn(1, config.width))
         self.dropout = nn.Dropout(config.dropout)
         self.layer = TransformerLayer(config)
-        self.conv = TemporalSpatial(n_channels, config.width, config.conv_dropout)
+        self.conv = TemporalSpatial(shape.n_channels, config.width, config.conv_dropout)
+        width = target_width(shape, config.target, "target")
         self.projection = Projection(self.conv.width, width, config.projection_dropout)
         self.logit_scale = nn.Parameter(torch.tensor(INITIAL_SCALE))
         if config.unused:
@@ -169,7 +169,7 @@ class Atm(Encoder):
 
     def forward(self, window: Tensor, subject: Tensor | None = None) -> dict[str, Tensor]:
         """Encode windows (batch, time, channels); without a subject, or with an unknown one, by the shared token."""
-        tokens = self.dropout(self.tokens(window.transpose(1, 2)))
+        tokens = self.dropout(self.tokens(window[:, self.skip :].transpose(1, 2)))
         hidden = self.layer(torch.cat([self._subject_token(subject, len(window)), tokens], dim=1))
         scale = self.logit_scale if self.config.raw_logit_scale else self.logit_scale.exp()
         return {"embedding": self.projection(self.conv(_kept(hidden, self.config).unsqueeze(1))), "logit_scale": scale}
@@ -199,7 +199,7 @@ class _Deployed(nn.Module):
 
     def __init__(self, encoder: Atm, subject: int | None) -> None:
         super().__init__()
-        self.config = encoder.config
+        self.config, self.skip = encoder.config, encoder.skip
         self.tokens, self.layer = encoder.tokens, encoder.layer
         with torch.no_grad():
             token = encoder._subject_token(None if subject is None else torch.tensor([subject]), 1)
@@ -208,7 +208,8 @@ class _Deployed(nn.Module):
         self.folded = FoldedTemporalSpatial(encoder.conv, encoder.projection)
 
     def forward(self, window: Tensor) -> tuple[Tensor, ...]:
-        tokens = torch.cat([self.subject.expand(len(window), -1, -1), self.tokens(window.transpose(1, 2))], dim=1)
+        channels = self.tokens(window[:, self.skip :].transpose(1, 2))
+        tokens = torch.cat([self.subject.expand(len(window), -1, -1), channels], dim=1)
         first, second, last = self.layer.norms
         attended = first(tokens + self.attention(tokens))
         hidden = last(second(attended + self.layer.narrow(nn.functional.gelu(self.layer.wide(attended)))))
@@ -247,6 +248,4 @@ class _PaddedAttention(nn.Module):
 
 def build(options: Mapping[str, Any], shape: Shape) -> Atm:
     """An `Atm` for this shape of data; see `AtmConfig` for the options."""
-    config = read_options(options, AtmConfig)
-    width = target_width(shape, config.target, "target")
-    return Atm(config, shape.n_channels, shape.n_times, shape.n_subjects, width)
+    return Atm(read_options(options, AtmConfig), shape)

@@ -13,7 +13,7 @@ import msgspec
 from torch import Tensor, nn
 
 from rtdecode_models.systems.encoder import Encoder
-from rtdecode_models.systems.options import read_options, target_width
+from rtdecode_models.systems.options import left_out, read_options, target_width
 from rtdecode_models.systems.shape import Shape
 from rtdecode_models.systems.tsconv import FoldedTemporalSpatial, Projection, TemporalSpatial
 
@@ -28,11 +28,14 @@ class NiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ----------
     target : str
         The embeddings that it is trained on.
+    baseline : float
+        Seconds at the start of a window that are there for its baseline alone: they are left out.
     dropout, projection_dropout : float
         After the convolutions and in the projection.
     """
 
     target: str = "image"
+    baseline: float = 0.0
     dropout: float = 0.5
     projection_dropout: float = 0.5
 
@@ -44,17 +47,17 @@ class Nice(Encoder):
     ----------
     config : NiceConfig
         Its options.
-    n_channels, n_times : int
-        Of a window.
-    width : int
-        Of the embedding.
+    shape : Shape
+        Of the data.
     """
 
     outputs = ("embedding",)
 
-    def __init__(self, config: NiceConfig, n_channels: int, n_times: int, width: int) -> None:
+    def __init__(self, config: NiceConfig, shape: Shape) -> None:
         super().__init__()
-        self.conv = TemporalSpatial(n_channels, n_times, config.dropout)
+        width = target_width(shape, config.target, "target")
+        self.skip = left_out(shape, config.baseline, "baseline")
+        self.conv = TemporalSpatial(shape.n_channels, shape.n_times - self.skip, config.dropout)
         self.projection = Projection(self.conv.width, width, config.projection_dropout)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
@@ -62,7 +65,7 @@ class Nice(Encoder):
 
     def forward(self, window: Tensor, subject: Tensor | None = None) -> dict[str, Tensor]:
         """Encode windows (batch, time, channels); `subject` makes no difference."""
-        return {"embedding": self.projection(self.conv(window.transpose(1, 2).unsqueeze(1)))}
+        return {"embedding": self.projection(self.conv(window[:, self.skip :].transpose(1, 2).unsqueeze(1)))}
 
     def deploy(self, subject: int | None = None) -> nn.Module:
         """The same numbers from two convolutions and two linear layers."""
@@ -72,13 +75,13 @@ class Nice(Encoder):
 class _Deployed(nn.Module):
     def __init__(self, encoder: Nice) -> None:
         super().__init__()
+        self.skip = encoder.skip
         self.folded = FoldedTemporalSpatial(encoder.conv, encoder.projection)
 
     def forward(self, window: Tensor) -> tuple[Tensor, ...]:
-        return (self.folded(window.transpose(1, 2).unsqueeze(1)),)
+        return (self.folded(window[:, self.skip :].transpose(1, 2).unsqueeze(1)),)
 
 
 def build(options: Mapping[str, Any], shape: Shape) -> Nice:
     """A `Nice` for this shape of data; see `NiceConfig` for the options."""
-    config = read_options(options, NiceConfig)
-    return Nice(config, shape.n_channels, shape.n_times, target_width(shape, config.target, "target"))
+    return Nice(read_options(options, NiceConfig), shape)

@@ -16,6 +16,30 @@ def read_options(options: Mapping[str, Any], config: type[Config]) -> Config:
     return msgspec.convert(dict(options), config)
 
 
+def left_out(shape: Shape, seconds: float, key: str) -> int:
+    """Samples at the start of a window that are there for its baseline alone.
+
+    Parameters
+    ----------
+    shape : Shape
+        Of the data.
+    seconds : float
+        How long that is.
+    key : str
+        The option that says so, for the error.
+
+    Raises
+    ------
+    ConfigError
+        It is negative, or the whole window.
+    """
+    samples = round(seconds * shape.sfreq)
+    if not 0 <= samples < shape.n_times:
+        whole = shape.n_times / shape.sfreq
+        raise ConfigError(f"model.{key} is {seconds} s; expected 0 to less than a window, {whole:g} s")
+    return samples
+
+
 def target_width(shape: Shape, target: str, key: str) -> int:
     """How many numbers one row of a target holds.
 

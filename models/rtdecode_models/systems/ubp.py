@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from rtdecode_models.systems.encoder import Encoder
-from rtdecode_models.systems.options import read_options, target_width
+from rtdecode_models.systems.options import left_out, read_options, target_width
 from rtdecode_models.systems.shape import Shape
 from rtdecode_models.systems.tsconv import Projection
 
@@ -31,11 +31,14 @@ class UbpConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     ----------
     target : str
         The embeddings that it is trained on; its width is the encoder's.
+    baseline : float
+        Seconds at the start of a window that are there for its baseline alone: they are left out.
     dropout : float
         In the residual branch.
     """
 
     target: str = "image"
+    baseline: float = 0.0
     dropout: float = 0.3
 
 
@@ -48,23 +51,23 @@ class Ubp(Encoder):
     ----------
     config : UbpConfig
         Its options.
-    n_channels, n_times : int
-        Of a window.
-    width : int
-        Of the embedding.
+    shape : Shape
+        Of the data.
     """
 
     outputs = ("embedding",)
 
-    def __init__(self, config: UbpConfig, n_channels: int, n_times: int, width: int) -> None:
+    def __init__(self, config: UbpConfig, shape: Shape) -> None:
         super().__init__()
-        self.n_channels, self.n_times = n_channels, n_times
-        self.projection = Projection(n_channels * n_times, width, config.dropout)
+        self.skip = left_out(shape, config.baseline, "baseline")
+        self.n_channels, self.n_times = shape.n_channels, shape.n_times - self.skip
+        width = target_width(shape, config.target, "target")
+        self.projection = Projection(self.n_channels * self.n_times, width, config.dropout)
         self.logit_scale = nn.Parameter(torch.tensor(INITIAL_SCALE))
 
     def forward(self, window: Tensor, subject: Tensor | None = None) -> dict[str, Tensor]:
         """Encode windows (batch, time, channels); `subject` makes no difference."""
-        embedding = self.projection(window.transpose(1, 2).flatten(1))
+        embedding = self.projection(window[:, self.skip :].transpose(1, 2).flatten(1))
         return {"embedding": embedding, "logit_scale": nn.functional.softplus(self.logit_scale)}
 
     def deploy(self, subject: int | None = None) -> nn.Module:
@@ -75,16 +78,16 @@ class Ubp(Encoder):
 class _Deployed(nn.Module):
     def __init__(self, encoder: Ubp) -> None:
         super().__init__()
+        self.skip = encoder.skip
         self.projection = encoder.projection
         weight = encoder.projection.first.weight.detach()
         by_channel = weight.view(-1, encoder.n_channels, encoder.n_times)
         self.projection.first.weight = nn.Parameter(by_channel.transpose(1, 2).flatten(1).contiguous())
 
     def forward(self, window: Tensor) -> tuple[Tensor, ...]:
-        return (self.projection(window.flatten(1)),)
+        return (self.projection(window[:, self.skip :].flatten(1)),)
 
 
 def build(options: Mapping[str, Any], shape: Shape) -> Ubp:
     """A `Ubp` for this shape of data; see `UbpConfig` for the options."""
-    config = read_options(options, UbpConfig)
-    return Ubp(config, shape.n_channels, shape.n_times, target_width(shape, config.target, "target"))
+    return Ubp(read_options(options, UbpConfig), shape)
