@@ -168,7 +168,7 @@ HOSTILE = {
     "a list in itself": b"(lp1\ng1\na.",
     "nested deeply": b"(l" * 5000 + b"a" * 4999 + b".",
     "a dotted word": b"\x80\x04\x8c\x05numpy\x8c\x10ndarray.__init__\x93.",
-    "the same dotted": b"\x80\x04\x8c\x16numpy._core.multiarray\x8c\x1a_reconstruct.__globals__\x93.",
+    "the same dotted": b"\x80\x04\x8c\x16numpy._core.multiarray\x8c\x18_reconstruct.__globals__\x93.",
 }
 
 
