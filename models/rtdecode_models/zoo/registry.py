@@ -5,7 +5,20 @@ import importlib
 from rtdecode_models.zoo.entry import Entry
 
 #: Modules under ``rtdecode_models.zoo`` that define ``ENTRIES``.
-MODULES: tuple[str, ...] = ("motor_imagery", "baselines", "histn", "geometric", "neuro3d", "neuroimagen")
+MODULES: tuple[str, ...] = (
+    "brain_module",
+    "atm_nice",
+    "ubp",
+    "cross_subject",
+    "du_in",
+    "brainbert",
+    "motor_imagery",
+    "baselines",
+    "histn",
+    "geometric",
+    "neuro3d",
+    "neuroimagen",
+)
 
 
 def entries() -> tuple[Entry, ...]:
