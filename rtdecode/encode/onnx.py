@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtdecode.encode.engine import EngineInfo
+from rtdecode.encode.engine_cache import cache_options, find_platform
 from rtdecode.encode.onnxfile import check_self_contained
 from rtdecode.encode.providers import PROVIDERS, OptionValue, Provider, check_options, find_provider, not_available
 from rtdecode.encode.window_engine import WindowEngine, check_input, check_output
@@ -85,6 +86,10 @@ class OnnxEngine(WindowEngine):
             raise EngineError(f"threads = {threads}; expected 1 or more")
         runtime = import_onnxruntime()
         check_self_contained(onnx, "the ONNX file")
+        if named.name == "tensorrt":
+            checked = cache_options(
+                onnx, checked, precision, find_platform(runtime.__version__, os.environ), os.environ
+            )
         self._session = _make_session(runtime, onnx, named, fallback, checked, threads, spinning)
         shape, outputs = _read_shapes(self._session)
         self._input = self._session.get_inputs()[0].name

@@ -1,6 +1,7 @@
 """The whole-window engine on OpenVINO, for Intel processors (and their GPUs and NPUs)."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtdecode.encode.engine import EngineInfo
+from rtdecode.encode.engine_cache import private_folder
 from rtdecode.encode.onnxfile import check_self_contained
 from rtdecode.encode.providers import PROVIDERS, OptionValue, check_options, not_available
 from rtdecode.encode.window_engine import WindowEngine, check_input, check_output
@@ -72,7 +74,7 @@ class OpenVinoEngine(WindowEngine):
         if device == "CPU":
             settings |= {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
         if "cache_dir" in checked:
-            settings["CACHE_DIR"] = checked["cache_dir"]
+            settings["CACHE_DIR"] = str(private_folder(Path(checked["cache_dir"])))
         try:
             compiled = core.compile_model(model, device, settings)
         except RuntimeError as error:
