@@ -72,8 +72,8 @@ def _checkpoint(folder: Path, given: Given) -> dict[str, Any]:
     from rtdecode_export.checkpoint import checkpoint_arguments
     from rtdecode_models.training.checkpoint import Trained
 
-    _refuse(given, str(folder), "is a checkpoint, which has all of it", allowed=("name", "hop"))
-    return checkpoint_arguments(Trained.load(folder), hop=given.hop)
+    _refuse(given, str(folder), "is a checkpoint, which has all of it", allowed=("name", "hop", "subject"))
+    return checkpoint_arguments(Trained.load(folder), hop=given.hop, subject=given.subject)
 
 
 def _module(source: str, module: torch.nn.Module, given: Given) -> dict[str, Any]:

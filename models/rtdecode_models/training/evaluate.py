@@ -62,7 +62,7 @@ def task_scores(
     """One network's scores on one task, as they are watched while it trains."""
     given = predict(network, trials, [task.output], device)[task.output]
     if isinstance(task, Classes):
-        return class_scores(log_probabilities(given), trials.labels[task.label])
+        return class_scores(log_probabilities(given), trials.labels[task.label], ordered=task.ordered)
     found, count = find(given, trials, training, task)
     return rank_scores(found, count)
 
@@ -126,7 +126,7 @@ def describe(trials: Trials) -> dict[str, Any]:
 def classified(said: NDArray[np.float32], trials: Trials, task: Classes) -> dict[str, Any]:
     """Scores of logits (seeds, n, classes)."""
     logs = np.stack([log_probabilities(each) for each in said])
-    return class_report(logs, trials.labels[task.label], trials.classes[task.label]) | {
+    return class_report(logs, trials.labels[task.label], trials.classes[task.label], ordered=task.ordered) | {
         "by_subject": {
             name: float((pooled(logs)[mine].argmax(axis=1) == trials.labels[task.label][mine]).mean())
             for name, mine in _subjects(trials)
@@ -134,7 +134,9 @@ def classified(said: NDArray[np.float32], trials: Trials, task: Classes) -> dict
     }
 
 
-def class_report(logs: NDArray[np.float64], truth: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Any]:
+def class_report(
+    logs: NDArray[np.float64], truth: NDArray[np.int64], classes: Sequence[str], *, ordered: bool = False
+) -> dict[str, Any]:
     """Scores of log-probabilities (seeds, n, classes): by seed, and of the seeds' mean probabilities."""
     together = pooled(logs)
     right = int((together.argmax(axis=1) == truth).sum())
@@ -144,9 +146,9 @@ def class_report(logs: NDArray[np.float64], truth: NDArray[np.int64], classes: S
         "kind": "classify",
         "chance": {"accuracy": 1 / len(classes)},
         "trials": len(truth),
-        "scores": over_seeds([class_scores(each, truth) for each in logs]),
+        "scores": over_seeds([class_scores(each, truth, ordered=ordered) for each in logs]),
         "right_by_seed": [int((each.argmax(axis=1) == truth).sum()) for each in logs],
-        "ensemble": class_scores(together, truth)
+        "ensemble": class_scores(together, truth, ordered=ordered)
         | {"right": right, "accuracy_95": wilson(right, len(truth)), "accuracy_95_is": "Wilson, over trials"},
         "labels": list(classes),
         "confusion": confusion.tolist(),

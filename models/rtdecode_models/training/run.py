@@ -97,7 +97,8 @@ def open_data(recipe: Recipe, folder: Path) -> TrialSource:
         return open_simulated(recipe.data, folder)
     from rtdecode_models.data.open import open_source
 
-    return open_source(recipe.data, folder)
+    source: TrialSource = open_source(recipe.data, folder)
+    return source
 
 
 def plain(name: str) -> str:
@@ -165,7 +166,11 @@ class _Bench:
             if self.dask is not None:
                 from rtdecode_models.training.cluster import Cluster
 
-                yield Cluster(self.dask, self.data, resume, self.stop), told
+                cluster = Cluster(self.dask, self.data, resume, self.workshop, self.stop)
+                try:
+                    yield cluster, told
+                finally:
+                    cluster.close()
                 return
             hooks = Hooks(epoch=lambda _: bar.advance(task), stop=self.stop, folder=resume)
             yield Here(self.workshop, hooks, self.world), told

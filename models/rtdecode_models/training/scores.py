@@ -9,6 +9,7 @@ from scipy.special import log_softmax, logsumexp
 
 from rtdecode.errors import ConfigError
 from rtdecode_models.data.trials import Trials
+from rtdecode_models.systems.ordinal import seq2hr
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
 
@@ -26,8 +27,12 @@ def pooled(members: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(logsumexp(members, axis=0) - np.log(len(members)))
 
 
-def class_scores(logs: NDArray[np.float64], truth: NDArray[np.int64]) -> dict[str, float]:
-    """Accuracy, balanced accuracy, mean negative log-likelihood (nats), and with more than five classes top 5."""
+def class_scores(logs: NDArray[np.float64], truth: NDArray[np.int64], *, ordered: bool = False) -> dict[str, float]:
+    """Accuracy, balanced accuracy, mean negative log-likelihood (nats), and with more than five classes top 5.
+
+    With `ordered` classes also the sequential top-2 hit rate in its two readings, ``seq2hr_first`` and
+    ``seq2hr_either``.
+    """
     said = logs.argmax(axis=1)
     recalls = [float((said[truth == label] == label).mean()) for label in np.unique(truth)]
     scores = {
@@ -37,6 +42,9 @@ def class_scores(logs: NDArray[np.float64], truth: NDArray[np.int64]) -> dict[st
     }
     if logs.shape[1] > 5:
         scores["top5"] = float((ranks(logs, truth) < 5).mean())
+    if ordered:
+        rate = seq2hr(logs, truth)
+        scores |= {"seq2hr_first": rate.first, "seq2hr_either": rate.either}
     return scores
 
 

@@ -16,10 +16,14 @@ from rtdecode_models.training.losses_regress import CosineSpec, L2Spec, MSESpec,
 
 
 class Classes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="classify"):
-    """The output's largest number says the class of a label."""
+    """The output's largest number says the class of a label.
+
+    `ordered`: the classes have an order, as ratings have, and the two best answers are scored by it too (Seq2HR).
+    """
 
     output: str = "logits"
     label: str = "label"
+    ordered: bool = False
 
     @property
     def name(self) -> str:
@@ -57,7 +61,7 @@ def tasks_of(losses: Sequence[Spec]) -> tuple[Task, ...]:
         task: Task | None = None
         match loss:
             case CrossEntropySpec(label=label) if label != "subject":
-                task = Classes(output=loss.output, label=label)
+                task = Classes(output=loss.output, label=label, ordered=loss.gaussian is not None)
             case InfoNCESpec():
                 # with targets of unit length, dot and cosine rank alike, whatever the output's length
                 metric: Literal["cosine", "dot"] = "cosine" if loss.normalise in ("both", "target") else "dot"
