@@ -58,8 +58,8 @@ class Encoder(nn.Module):
     def prepare(self, trials: Trials) -> None:
         """Set what is computed from the training trials before the first step, as the graph of their channels.
 
-        Called once by the trainer, not when training is resumed: what is set lies in buffers. Most encoders have
-        nothing to set.
+        Called once by the trainer; what is set lies in buffers, and so in checkpoints. Most encoders have nothing to
+        set.
 
         Parameters
         ----------

@@ -64,6 +64,8 @@ def parse_loss(table: Mapping[str, Any]) -> Spec:
             raise ConfigError(str(error)) from error
     if not 0 <= spec.start < spec.stop <= 1:
         raise ConfigError(f"counts from {spec.start} to {spec.stop}; expected shares of the training, 0 to 1, in order")
+    if isinstance(spec, CrossEntropySpec) and spec.gaussian is not None and not spec.gaussian > 0:
+        raise ConfigError(f"gaussian is {spec.gaussian}; expected a standard deviation above 0, in classes")
     if isinstance(spec, InfoNCESpec) and spec.scale == "raw" and spec.init <= 0:
         raise ConfigError(f"init is {spec.init} with scale = 'raw'; expected a factor above 0")
     return spec

@@ -10,6 +10,7 @@ from torch.nn.functional import one_hot
 
 from rtdecode.errors import ConfigError
 from rtdecode_models.data.trials import Trials
+from rtdecode_models.systems.ordinal import gaussian_smoothing
 from rtdecode_models.training.batch import Batch
 from rtdecode_models.training.losses_spec import LossSpec, label_of, output_of
 
@@ -100,9 +101,7 @@ def smoothed(n_classes: int, smoothing: float, gaussian: float | None) -> Tensor
     """Row c: the answer where the truth is class c; shape (classes, classes)."""
     answers = torch.eye(n_classes)
     if gaussian is not None:
-        index = torch.arange(n_classes, dtype=torch.float32)
-        bells = torch.exp(-(index[:, None] - index[None, :]).square() / (2 * gaussian**2))
-        answers = bells / bells.sum(dim=1, keepdim=True)
+        answers = torch.from_numpy(gaussian_smoothing(n_classes, gaussian))
     return (1 - smoothing) * answers + smoothing / n_classes
 
 
