@@ -9,11 +9,12 @@ import msgspec
 from rtdecode.errors import ConfigError, RecordingError
 from rtdecode.sources.declare import Declare
 from rtdecode_models.data.arrays import open_arrays
+from rtdecode_models.data.bids import open_bids
 from rtdecode_models.data.galleries import read_gallery
 from rtdecode_models.data.recorded import RecordedSource, Session
 from rtdecode_models.data.recordings import read_recording
 from rtdecode_models.data.source import TrialSource
-from rtdecode_models.data.spec import Arrays, DataSpec, Recordings, ThingsEeg2
+from rtdecode_models.data.spec import Arrays, Bids, DataSpec, Recordings, ThingsEeg2
 from rtdecode_models.data.things_eeg2 import open_things_eeg2
 
 
@@ -45,6 +46,8 @@ def open_source(spec: DataSpec, folder: Path) -> TrialSource:
     match spec:
         case Recordings():
             return _recordings(spec, folder)
+        case Bids():
+            return open_bids(spec, folder)
         case ThingsEeg2():
             return open_things_eeg2(spec, folder)
         case Arrays():

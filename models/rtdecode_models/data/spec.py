@@ -185,7 +185,7 @@ class Bids(_Continuous, frozen=True, kw_only=True, tag_field="kind", tag="bids")
         ``eeg``, ``meg`` or ``ieeg``.
     task : str
         All tasks where empty.
-    subject_names, session_names, runs : tuple of str
+    subjects, sessions, runs : tuple of str
         Which ones, without ``sub-``, ``ses-`` and ``run-``; all where empty.
     event_column : str
         The column of ``events.tsv`` that becomes the marker.
@@ -196,8 +196,8 @@ class Bids(_Continuous, frozen=True, kw_only=True, tag_field="kind", tag="bids")
     datatype: Literal["eeg", "meg", "ieeg"]
     root: str = "."
     task: str = ""
-    subject_names: tuple[str, ...] = ()
-    session_names: tuple[str, ...] = ()
+    subjects: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
     event_column: str = "trial_type"
     bad_channels: Literal["drop", "keep"] = "drop"
