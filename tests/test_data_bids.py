@@ -119,6 +119,7 @@ def test_trials_by_trial_type_and_bad_channels_left_out(root):
     split = Split(test=Held(by="subject", names=("sub-02",)))
     parts = split_data(split, opened(root))
     train, test = parts.dataset.train, parts.dataset.test
+    assert test is not None
     assert train.x.shape == (30, 100, 3), "Pz is bad in one training run"
     assert parts.dataset.channels == ("C3", "Cz", "C4")
     assert test.x.shape == (10, 100, 3)
