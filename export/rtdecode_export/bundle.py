@@ -125,10 +125,10 @@ def export_bundle(
         `real_windows` or `raw` do not fit, or `out` exists.
     """
     _check_windows(real_windows, raw, raw_starts, labels)
-    places = _places(out, precisions, overwrite)
+    places = _places(out, precisions, overwrite, real=real)
     graph = to_onnx(module, (real_windows.shape[1], real_windows.shape[2]), outputs)
     expected = run_torch(module, real_windows, outputs)
-    ground = Measurement(real_windows, expected, heads, _galleries(heads, files or {}), labels, real)
+    ground = Measurement(real_windows, expected, heads, _galleries(heads, files or {}), labels)
     parity = ground.exact(graph)
     _refuse_above(tolerance, parity, f"onnxruntime, on {len(real_windows)} {'real' if real else 'noise'} windows")
     made = {
@@ -176,6 +176,7 @@ def export_bundle(
             worst_windows={drift.output: drift.worst_window for drift in parity},
             tolerance=tolerance,
             nodes_before=graph.folded.before,
+            nodes_after=graph.folded.after,
             folded=dict(graph.folded.operators),
             variants=variants,
             versions=versions(),
@@ -261,12 +262,14 @@ def _check_windows(
         )
 
 
-def _places(out: Path, precisions: Sequence[Precision], overwrite: bool) -> dict[Precision, Path]:
-    """Where each precision's bundle goes; refused before the work where something lies there."""
+def _places(out: Path, precisions: Sequence[Precision], overwrite: bool, *, real: bool) -> dict[Precision, Path]:
+    """Where each precision's bundle goes; what cannot be made, or lies there already, is found before the work."""
     if not precisions or len(set(precisions)) != len(precisions) or not set(precisions) <= set(PRECISIONS):
         raise ConfigError(
             f"the precisions are {', '.join(precisions) or 'none'}; expected some of {', '.join(PRECISIONS)}, each once"
         )
+    if "int8" in precisions and not real:
+        raise ConfigError("int8 takes its scales from real windows, and none were given; give some (--windows)")
     places = {precision: beside(out, precision) if at else out for at, precision in enumerate(precisions)}
     for place in places.values():
         if os.path.lexists(place) and not overwrite:

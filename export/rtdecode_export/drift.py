@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from rtdecode.encode.consistency import MAX_TOLERANCE
 from rtdecode.encode.manifest import ClassifyHead, HeadSpec, RetrieveHead
 
 Floats = NDArray[np.float32]
@@ -155,7 +156,7 @@ def golden_tolerance(precision: str, drifts: Sequence[Drift], at_least: float) -
     worst = max(drift.share for drift in drifts)
     wanted = max(MARGIN * worst, FLOORS[precision], at_least)
     cap = LIMITS[precision].share
-    return wanted if worst > cap else min(wanted, cap)
+    return min(wanted, MAX_TOLERANCE if worst > cap else cap)
 
 
 def _choices(

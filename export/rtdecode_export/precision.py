@@ -25,7 +25,8 @@ MaxPool Min Mul Neg PRelu Pad Relu Reshape Selu Sigmoid Slice SpaceToDepth Split
 Unsqueeze Where
 """
 
-#: Computed in half precision between two such operators, and in float32 where a float32 value comes in.
+#: Computed in half precision between two such operators, and in float32 where a float32 value comes in, or a constant
+#: that half precision does not hold.
 FOLLOWING: Final = frozenset(_FOLLOWING.split())
 
 #: ONNX lets a convolution compute in bf16 from this operator set on.
@@ -128,8 +129,17 @@ class _Lowering:
             return True
         if node.op_type not in FOLLOWING or (node.op_type == "Mul" and node.input[0] == node.input[1]):
             return False  # a square overflows first
-        computed = [name for name in node.input if name in self._floats and name not in self._constants]
-        return bool(computed) and all(name in self._half for name in computed)
+        floats = [name for name in node.input if name in self._floats]
+        computed = [name for name in floats if name not in self._constants]
+        fitting = all(self._fits(name) for name in floats if name in self._constants)
+        return bool(computed) and all(name in self._half for name in computed) and fitting
+
+    def _fits(self, name: str) -> bool:
+        """Whether a constant is still there in half precision: a mask's -1e9 is not, nor is an epsilon of 1e-12."""
+        value = numpy_helper.to_array(self._constants[name])
+        with np.errstate(over="ignore"):
+            lowered = value.astype(self._dtype).astype(np.float32)
+        return bool((np.isfinite(lowered) & ((lowered != 0) | (value == 0))).all())
 
     def _as(self, name: str, half: bool) -> str:
         """The name of a value in the precision that a node wants."""

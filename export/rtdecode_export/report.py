@@ -91,8 +91,8 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     engine_errors : dict
         Output -> largest absolute difference between PyTorch and the daemon's own engine, on the golden windows, after
         the bundle was written and opened again. Empty in ``export.json``.
-    nodes_before : int
-        Nodes of the graph as PyTorch gave it.
+    nodes_before, nodes_after : int
+        Nodes of the graph as PyTorch gave it, and of the fp32 graph after folding.
     folded : dict
         Operator -> how many nodes of it were computed at export, merged into others or dropped.
     variants : tuple of Variant
@@ -119,6 +119,7 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     tolerance: float
     engine_errors: dict[str, float] = {}
     nodes_before: int
+    nodes_after: int
     folded: dict[str, int]
     variants: tuple[Variant, ...]
     versions: dict[str, str]
@@ -158,10 +159,10 @@ def markdown(report: ExportReport) -> str:
         "",
         "## Graph",
         "",
-        f"PyTorch gave {report.nodes_before} nodes; {sum(report.operators.values())} are left. Computed once and for "
-        f"all, merged or dropped: {_counts(report.folded) or 'none'}.",
+        f"PyTorch gave {report.nodes_before} nodes, of which {report.nodes_after} are left in fp32. Computed once and "
+        f"for all, merged or dropped: {_counts(report.folded) or 'none'}.",
         "",
-        f"Left: {_counts(report.operators)}.",
+        f"In {report.precision}: {_counts(report.operators)}.",
         "",
         "## Versions",
         "",

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from rtdecode.encode.consistency import MAX_TOLERANCE
 from rtdecode.encode.manifest import HeadSpec
 from rtdecode.encode.onnx import import_onnxruntime
-from rtdecode.errors import ConfigError, GoldenError
+from rtdecode.errors import GoldenError
 from rtdecode_export.drift import LIMITS, Drift, crossed, golden_tolerance, measure
 from rtdecode_export.latency import paced
 from rtdecode_export.onnx import Graph, graph_of, run_model
@@ -45,8 +46,6 @@ class Measurement:
         File name -> embeddings, for retrieval heads.
     labels : ndarray of int64, shape (n,), optional
         Right choices; -1 where unknown.
-    real : bool
-        Whether the windows are of real data.
     """
 
     windows: Floats
@@ -54,7 +53,6 @@ class Measurement:
     heads: Sequence[HeadSpec]
     galleries: Mapping[str, NDArray[Any]]
     labels: NDArray[np.int64] | None
-    real: bool
 
     def exact(self, graph: Graph) -> tuple[Drift, ...]:
         """The parity of the graph in fp32, on all windows."""
@@ -113,14 +111,15 @@ def make_variant(
     ------
     GoldenError
         Its drift is beyond `rtdecode_export.drift.LIMITS`, and that was not accepted.
-    ConfigError
-        int8 is asked for without real windows.
     EngineError
         The network cannot be put into that precision.
     """
     made = _make(precision, graph, ground, parity)
     limits = LIMITS.get(precision)
     beyond = [] if limits is None else [words for drift in made.drift for words in crossed(drift, limits)]
+    worst = max(drift.share for drift in made.drift)
+    if not worst <= MAX_TOLERANCE:
+        raise GoldenError(f"{precision} is off by {worst:.3g} of the largest value: that is no decoder any more")
     if beyond and not accept_drift:
         raise GoldenError(
             f"{precision} drifts from fp32 by more than its limits: {'; '.join(dict.fromkeys(beyond))}. Leave it out, "
@@ -169,8 +168,6 @@ def _half(precision: Half, graph: Graph, ground: Measurement) -> _Made:
 
 def _int8(graph: Graph, ground: Measurement) -> _Made:
     """Static int8; dynamic where static is beyond the limits and dynamic is not."""
-    if not ground.real:
-        raise ConfigError("int8 takes its scales from real windows, and none were given; give some (--windows)")
     n = len(ground.windows)
     split = n >= _SPLIT_FROM
     calibration = np.arange(0, n, 2 if split else 1)[:MAX_CALIBRATION]
