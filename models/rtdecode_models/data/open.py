@@ -10,11 +10,12 @@ from rtdecode.errors import ConfigError, RecordingError
 from rtdecode.sources.declare import Declare
 from rtdecode_models.data.arrays import open_arrays
 from rtdecode_models.data.bids import open_bids
+from rtdecode_models.data.epochs import open_epochs
 from rtdecode_models.data.galleries import read_gallery
 from rtdecode_models.data.recorded import RecordedSource, Session
 from rtdecode_models.data.recordings import read_recording
 from rtdecode_models.data.source import TrialSource
-from rtdecode_models.data.spec import Arrays, Bids, DataSpec, Recordings, ThingsEeg2
+from rtdecode_models.data.spec import Arrays, Bids, DataSpec, Epochs, Recordings, ThingsEeg2
 from rtdecode_models.data.things_eeg2 import open_things_eeg2
 
 
@@ -48,6 +49,8 @@ def open_source(spec: DataSpec, folder: Path) -> TrialSource:
             return _recordings(spec, folder)
         case Bids():
             return open_bids(spec, folder)
+        case Epochs():
+            return open_epochs(spec, folder)
         case ThingsEeg2():
             return open_things_eeg2(spec, folder)
         case Arrays():

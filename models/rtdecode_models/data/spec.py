@@ -345,6 +345,8 @@ class Epochs(Part, frozen=True, kw_only=True, tag_field="kind", tag="epochs"):
         Types that are read; all data channels where empty.
     stimuli : Stimuli, optional
         The gallery.
+    markers : tuple of str
+        What locks the window live.
     """
 
     subjects: dict[str, str]
@@ -361,6 +363,14 @@ class Epochs(Part, frozen=True, kw_only=True, tag_field="kind", tag="epochs"):
     leave_out: dict[str, tuple[str, ...]] = {}
     channel_types: tuple[str, ...] = ()
     stimuli: Stimuli | None = None
+    markers: tuple[str, ...] = ("*",)
+
+    def __post_init__(self) -> None:
+        """Refuse stimuli that nothing names."""
+        if self.stimuli is not None and not self.item_column:
+            raise ValueError("stimuli are given, but no item_column says which epoch shows which")
+        if bool(self.test_column) != bool(self.test_values):
+            raise ValueError("test_column and test_values go together; one of them is missing")
 
 
 DataSpec = Recordings | Bids | ThingsEeg2 | Arrays | Epochs
