@@ -1,6 +1,8 @@
-"""Small data in memory for tests of training: stimuli to be found, and classes to be told apart."""
+"""Small data for tests of training: stimuli to be found and classes to be told apart, in memory, as arrays, as EDF."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -127,3 +129,49 @@ def table(**changes):
         "training": {"epochs": 4, "batch_size": 20, "learning_rate": 3e-3},
         **changes,
     }
+
+
+def write_arrays(folder: Path, n: int = 60) -> dict:
+    """The same as arrays on disk; the recipe's table ``data`` for them."""
+    shown = gallery()
+    np.save(folder / "image.npy", shown.embeddings["image"])
+    (folder / "names.json").write_text(json.dumps(list(shown.names)))
+    sessions = []
+    for seed, name in enumerate("abc"):
+        part = trials(seed, n, session=name)
+        np.save(folder / f"{name}.npy", part.x)
+        np.save(folder / f"{name}_label.npy", part.labels["label"])
+        np.save(folder / f"{name}_item.npy", part.item)
+        sessions.append(
+            {
+                "name": name,
+                "subject": "s1",
+                "windows": f"{name}.npy",
+                "labels": {"label": f"{name}_label.npy"},
+                "items": f"{name}_item.npy",
+            }
+        )
+    return {
+        "kind": "arrays",
+        "sessions": sessions,
+        "signal": {"channels": list(NAMES), "type": "eeg", "unit": "V", "sfreq": SFREQ},
+        "tmin": 0.0,
+        "tmax": TIME / SFREQ,
+        "layout": "time_first",
+        "classes": {"label": list(CLASSES)},
+        "stimuli": {"names": "names.json", "embeddings": {"image": "image.npy"}},
+    }
+
+
+def write_recipe(path: Path, recipe: dict) -> Path:
+    """A recipe as a TOML file: every value but tables within lists is inline."""
+    path.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in recipe.items()))
+    return path
+
+
+def _toml(value) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)

@@ -231,7 +231,7 @@ class _Fitting:
             self._batch(order[at.at], at.step / total)
             at.at, at.step = at.at + 1, at.step + 1
             self._listen()
-        self._measure()
+        self._measure(self.training.schedule.factor((at.step - 1) / total))
         at.at, at.epoch, at.sums, at.windows = 0, at.epoch + 1, {}, 0
         self.hooks.epoch({name: curve[-1] for name, curve in at.curves.items() if curve[-1] is not None})
 
@@ -248,8 +248,8 @@ class _Fitting:
             terms = self.model(batch)
         if not torch.isfinite(terms["loss"]):
             raise ConfigError(
-                f"the loss became {float(terms['loss'])} in epoch {self.position.epoch} "
-                f"({', '.join(f'{name} {float(value):.3g}' for name, value in terms.items())}); "
+                f"the loss became {float(terms['loss'].detach())} in epoch {self.position.epoch} "
+                f"({', '.join(f'{name} {float(value.detach()):.3g}' for name, value in terms.items())}); "
                 "lower training.learning_rate, or set training.clip_norm"
             )
         if terms["loss"].requires_grad:
@@ -271,11 +271,11 @@ class _Fitting:
         if order == STOP:
             raise Interrupted(self.job.name)
 
-    def _measure(self) -> None:
-        """What this epoch was like, on the training and on the validation part."""
+    def _measure(self, rate: float) -> None:
+        """What this epoch was like, on the training and on the validation part; `rate` is the last step's factor."""
         at = self.position
         now = {name: value / at.windows for name, value in at.sums.items()}
-        now["learning_rate"] = self.optimiser.param_groups[0]["lr"]
+        now["learning_rate"] = self.training.learning_rate * rate
         if self.watched is not None and self.job.validation is not None:
             self.step.eval()
             now |= self._validation_loss()
@@ -367,7 +367,7 @@ def identity(job: Job, processes: int = 1) -> str:
     """SHA-256 of all that the weights depend on: recipe, seed, data, version of torch, number of processes."""
     recipe = job.recipe
     training = msgspec.structs.replace(recipe.training, save_minutes=0.0)
-    parts = (recipe.model, recipe.loss, training, job.seed, job.name, torch.__version__, processes)
+    parts = (recipe.model, recipe.loss, training, job.seed, job.name, str(torch.__version__), processes)
     digest = hashlib.sha256(msgspec.json.encode(parts))
     for trials in (job.train, job.validation):
         if trials is not None:
