@@ -283,7 +283,7 @@ def test_what_is_remembered_is_what_fits():
         made.append(n)
         return np.zeros(n, np.uint8)
 
-    kept = Remembered(100, lambda x: x.nbytes)
+    kept: Remembered[np.ndarray] = Remembered(100, lambda x: x.nbytes)
     for n in (40, 41, 40, 42, 40, 41, 200, 40, 42):
         kept.get(n, partial(make, n))
     assert made == [40, 41, 42, 41, 200, 42], "the one used longest ago goes first; one too large is never kept"
