@@ -3,7 +3,7 @@
 The first stage of Choi, "Geometric Machine Learning on EEG Signals", arXiv 2502.05334, in the manner of AT-AT (Choi,
 arXiv 2502.05332): a small convolutional autoencoder gives a first estimate; where that estimate correlates little with
 what came in, the signal is taken for noisy, and a transformer corrects it. No width is known here; all are chosen. What
-is hard selection of places there is a smooth gate here, so that the graph has no branch.
+is selection of places there is a smooth gate here, so that the graph has no branch, and there is no adversary.
 
 Trained on windows that count as clean: artifacts are added in `forward`, at a ratio drawn for each channel.
 """
@@ -116,7 +116,8 @@ class Denoiser(Encoder):
         mean = window.mean(dim=1, keepdim=True)
         scale = (window - mean).square().mean(dim=1, keepdim=True).clamp(min=FLOOR).sqrt()
         x = ((window - mean) / scale).transpose(1, 2).reshape(batch * n_channels, n_times)
-        first = self.autoencoder(x[:, None, None]).reshape(batch * n_channels, n_times)
+        # What comes out of the autoencoder is taken away, so that a clean signal passes whole.
+        first = x - self.autoencoder(x[:, None, None]).reshape(batch * n_channels, n_times)
         noisy, estimate = x.reshape(len(x), -1, TOKEN), first.reshape(len(x), -1, TOKEN)
         tokens = self.embed(torch.cat([noisy, estimate], dim=-1)) + self.positions
         for layer in self.layers:

@@ -1,0 +1,510 @@
+"""HiSTN, geometric ML, Neuro-3D and NeuroImagen: published sizes, what their specification fixes, and export."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+import torch
+
+from rtdecode.errors import ConfigError
+from rtdecode_export.onnx import largest_errors, run_onnx, run_torch, to_onnx
+from rtdecode_models.data.trials import Gallery, Trials
+from rtdecode_models.systems import denoiser, geometric, histn, neuro3d, neuroimagen
+from rtdecode_models.systems.artifacts import artifacts, clean_eeg, contaminate, correlation
+from rtdecode_models.systems.decimation import Decimation, low_pass
+from rtdecode_models.systems.neuroimagen_losses import Adversarial, Saliency, Triplet
+from rtdecode_models.systems.ordinal import gaussian_smoothing, seq2hr
+from rtdecode_models.systems.registry import build
+from rtdecode_models.systems.shape import Shape
+from rtdecode_models.systems.ssim import SSIM
+from rtdecode_models.training.batch import Batch
+from rtdecode_models.training.losses import make_loss, parse_loss
+from rtdecode_models.training.losses_classify import smoothed
+from rtdecode_models.zoo import geometric as zoo_geometric
+from rtdecode_models.zoo import histn as zoo_histn
+from rtdecode_models.zoo import neuro3d as zoo_neuro3d
+from rtdecode_models.zoo import neuroimagen as zoo_neuroimagen
+
+ENTRIES = {
+    entry.name: entry for module in (zoo_histn, zoo_geometric, zoo_neuro3d, zoo_neuroimagen) for entry in module.ENTRIES
+}
+#: Operators that no deployed graph may hold.
+HAZARDS = {"DFT", "STFT", "Einsum", "Loop", "If", "Scan", "ScatterND", "ScatterElements", "NonZero"}
+EPOC = Shape(128, 14, 128.0, 1, histn.ELECTRODES, {"valence": 5})
+#: Small streams and widths for what does not depend on them.
+TINY_3D = {
+    "n_queries": 20,
+    "forward_width": 16,
+    "fusion_width": 8,
+    "n_features": 12,
+    "n_dims": 10,
+    "dropout": 0.0,
+    "head_dropout": 0.0,
+}
+SHAPE_3D = Shape(700, 8, 100.0, 1, (), {"label": 5, "colour": 3})
+RATES_3D = {"static_sfreq": 50.0, "dynamic_sfreq": 20.0}
+TINY_IMAGE = {"n_sources": 6, "widths": (8, 8), "kernel": 5, "n_features": 16, "n_dims": 12, "map_widths": (8, 4)}
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+    torch.set_num_threads(threads)
+
+
+def weathered(module):
+    """As training leaves it: batch norms with statistics, no parameter at its neutral start."""
+    with torch.no_grad():
+        for part in module.modules():
+            if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
+                assert part.running_mean is not None
+                assert part.running_var is not None
+                part.running_mean.uniform_(-0.5, 0.5)
+                part.running_var.uniform_(0.5, 2)
+        for parameter in module.parameters():
+            parameter.add_(0.2 * parameter.abs().mean().clamp(min=0.01) * torch.randn_like(parameter))
+    return module.eval()
+
+
+def windows(n, n_times, n_channels, scale=1.0):
+    drawn = np.random.default_rng(1).standard_normal((n, n_times, n_channels))
+    return (scale * drawn).astype(np.float32)
+
+
+def trials(n=6, side=32, classes=3):
+    """Windows with a gallery of maps."""
+    rng = np.random.default_rng(2)
+    zeros = np.zeros(n, np.int64)
+    maps = rng.uniform(0, 1, (n, side, side)).astype(np.float32)
+    return Trials(
+        x=windows(n, 40, 4),
+        sfreq=100.0,
+        subject=zeros,
+        session=zeros,
+        subjects=("a",),
+        sessions=("s",),
+        labels={"label": np.arange(n) % classes},
+        classes={"label": tuple("abcdef"[:classes])},
+        item=np.arange(n),
+        gallery=Gallery(tuple(f"p{row}" for row in range(n)), {"saliency": maps}),
+    )
+
+
+def batch_of(given):
+    assert given.gallery is not None
+    return Batch(
+        window=torch.from_numpy(given.x),
+        subject=torch.from_numpy(given.subject),
+        index=torch.arange(len(given)),
+        labels={name: torch.from_numpy(values) for name, values in given.labels.items()},
+        targets={name: torch.from_numpy(rows[given.item]) for name, rows in given.gallery.embeddings.items()},
+    )
+
+
+# --- every system ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(set(ENTRIES) - {"histn-arousal"}))
+def test_a_deployed_graph_gives_what_the_encoder_gives(name):
+    """Published sizes, true channel counts and rates: the parameters, the fold, and onnxruntime."""
+    entry = ENTRIES[name]
+    encoder = weathered(entry.build())
+    assert sum(p.numel() for p in encoder.parameters() if p.requires_grad) == entry.parameters
+    shape = (entry.window.n_samples(entry.contract.sfreq), len(entry.contract.channels))
+    given = windows(2, *shape, scale=2e-5 if name == "geometric-denoiser" else 1.0)
+    deployed = encoder.deploy(entry.subject)
+    with torch.no_grad():
+        whole = encoder(torch.from_numpy(given))
+        for output, value in zip(encoder.outputs, deployed(torch.from_numpy(given)), strict=True):
+            assert value.shape == whole[output].shape
+            torch.testing.assert_close(value, whole[output], rtol=1e-4, atol=1e-5 * float(whole[output].abs().max()))
+    graph = to_onnx(deployed, shape, encoder.outputs)
+    assert not HAZARDS & set(graph.operators), graph.operators
+    expected = run_torch(deployed, given, encoder.outputs)
+    errors = largest_errors(expected, run_onnx(graph, given, encoder.outputs))
+    assert all(error <= 1e-4 * min(1.0, np.abs(expected[output]).max()) for output, error in errors.items()), errors
+    assert all(np.ptp(value) > 0 for value in expected.values()), "a constant output has parity with anything"
+
+
+def test_published_counts():
+    assert {name: entry.published for name, entry in ENTRIES.items()} == {
+        "histn-valence": 1_181,
+        "histn-arousal": 1_181,
+        "geometric-denoiser": None,
+        "geometric": None,
+        "neuro3d": 3_707_309,
+        "neuroimagen": None,
+    }
+
+
+@pytest.mark.parametrize("name", ["histn-arousal", "neuroimagen"])
+def test_heads_and_outputs_agree(name):
+    entry = ENTRIES[name]
+    heads, files = entry.heads()
+    assert [head.output for head in heads] == list(entry.build().outputs)
+    assert not files
+
+
+@pytest.mark.parametrize(
+    ("system", "options", "shape", "says"),
+    [
+        ("histn", {}, Shape(128, 13, 128.0, classes={"valence": 5}), "its graphs are of the electrodes AF3"),
+        ("histn", {}, replace(EPOC, channels=histn.ELECTRODES[::-1]), "in this order"),
+        ("histn", {"label": "mood"}, EPOC, "'mood', which the data do not have; they have valence"),
+        ("histn", {"filters": 3}, EPOC, "unknown field `filters`"),
+        ("geometric", {"high": 70.0}, replace(EPOC, classes={"label": 2}), "high are 1 and 70 Hz"),
+        ("geometric", {}, Shape(256, 1, 128.0, classes={"label": 2}), "one channel"),
+        ("denoiser", {}, Shape(250, 2, 128.0), "250 samples; expected a multiple of 16"),
+        ("denoiser", {"artifacts": "nowhere.npy"}, Shape(256, 2, 128.0), "nowhere.npy cannot be read"),
+        ("denoiser", {"token_width": 30}, Shape(256, 2, 128.0), "n_heads that divide"),
+        ("neuro3d", {}, replace(SHAPE_3D, sfreq=512.0), "512 Hz; expected a whole multiple of 250"),
+        ("neuro3d", {"static_s": 7.0} | RATES_3D, SHAPE_3D, "some time for each"),
+        ("neuro3d", RATES_3D, replace(SHAPE_3D, classes={"label": 5}), "'colour', which the data do not have"),
+        ("neuroimagen", {}, Shape(20, 4, 100.0), "20 samples is too short for 3 blocks"),
+        ("neuroimagen", {"kernel": 8}, Shape(440, 4, 1000.0), "odd kernel"),
+    ],
+)
+def test_what_a_system_cannot_be_built_for(system, options, shape, says):
+    with pytest.raises(ConfigError, match=says):
+        build(system, options, shape)
+
+
+# --- HiSTN -----------------------------------------------------------------------------------------------------------
+
+
+def test_histn_layer_by_layer():
+    encoder = histn.HiSTN(histn.HiSTNConfig(), 5)
+    count = {name: sum(p.numel() for p in part.parameters()) for name, part in encoder.named_children()}
+    assert encoder.mix.numel() == 112
+    assert count == {
+        "temporal": 512,
+        "mix_norm": 28,
+        "short": 70,
+        "short_norm": 28,
+        "drop": 0,
+        "nodes": 4 * 3 + 2 * (20 + 16) + 2 * (15 + 9),
+        "node_norm": 28,
+        "input_pools": 64,
+        "node_pools": 64,
+        "ring": 3,
+        "global_input_pool": 20,
+        "global_pool": 20,
+        "classifier": 100,
+    }
+
+
+def test_histn_front_leaves_62_steps_and_never_mixes_electrodes():
+    encoder = weathered(histn.HiSTN(histn.HiSTNConfig(), 5))
+    given = torch.from_numpy(windows(1, 128, 14))
+    changed = given.clone()
+    changed[:, :, 3] += 1
+    with torch.no_grad():
+        before, after = encoder._front(given), encoder._front(changed)
+    assert before.shape == (1, 14, 62)
+    different = (before != after).any(dim=2)[0]
+    assert different.tolist() == [electrode == 3 for electrode in range(14)]
+
+
+def test_histn_graphs():
+    right = [(3 - i, 3 - j) for i, j in histn.EDGES[0]]
+    assert {frozenset(edge) for edge in right} == {frozenset(edge) for edge in histn.EDGES[3]}
+    for edges, n in (*zip(histn.EDGES, (4, 3, 3, 4), strict=True), (histn.RING, 4)):
+        basis = histn.chebyshev_basis(n, edges, 3)
+        np.testing.assert_array_equal(basis[0], np.eye(n))
+        values = np.linalg.eigvalsh(basis[1].astype(float))
+        assert values[0] == pytest.approx(-1, abs=1e-6)
+        assert values[-1] == pytest.approx(1, abs=1e-6)
+        np.testing.assert_allclose(np.linalg.eigvalsh(basis[3])[[0, -1]], [-1, 1], atol=1e-5)
+        angles = np.arccos(np.clip(values, -1, 1))
+        np.testing.assert_allclose(np.sort(np.linalg.eigvalsh(basis[2])), np.sort(np.cos(2 * angles)), atol=1e-5)
+        hops = np.linalg.matrix_power(np.eye(n) + (basis[1] != 0), 2) > 0
+        assert not basis[2][~hops].any(), "two hops reach no further than two edges"
+
+
+def test_gaussian_smoothing():
+    answers = gaussian_smoothing(5)
+    assert answers[2, 2] == pytest.approx(0.787, abs=5e-4)
+    assert answers[2, [1, 3]] == pytest.approx([0.1065, 0.1065], abs=5e-5)
+    assert answers[0, :2] == pytest.approx([0.8805, 0.119], abs=5e-4)
+    assert answers[4, 4] == answers[0, 0]
+    np.testing.assert_allclose(answers.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(smoothed(5, 0.0, 0.5).numpy(), answers)
+    with pytest.raises(ValueError, match="sigma is 0"):
+        gaussian_smoothing(5, 0)
+    with pytest.raises(ConfigError, match="gaussian is 0"):
+        parse_loss({"kind": "cross_entropy", "gaussian": 0.0})
+
+
+def test_seq2hr_in_both_readings():
+    scores = np.array(
+        [
+            [0.1, 0.5, 0.4, 0.0, 0.0],  # neighbours, the first is true
+            [0.1, 0.5, 0.4, 0.0, 0.0],  # neighbours, the second is true
+            [0.1, 0.5, 0.4, 0.0, 0.0],  # neighbours, neither is true
+            [0.5, 0.1, 0.4, 0.0, 0.0],  # no neighbours, though the first is true
+        ]
+    )
+    rate = seq2hr(scores, np.array([1, 2, 0, 0]))
+    assert (rate.first, rate.either) == (0.25, 0.5)
+    with pytest.raises(ValueError, match="expected"):
+        seq2hr(scores, np.array([1, 2]))
+
+
+# --- geometric ML ----------------------------------------------------------------------------------------------------
+
+
+def test_fourier_features_are_those_of_the_fft():
+    encoder = geometric.build({"low": 4.0, "high": 20.0}, Shape(64, 3, 64.0, classes={"label": 2}))
+    given = windows(2, 64, 3)
+    taper = np.hanning(65)[:64]
+    spectrum = np.fft.rfft(given.astype(float) * taper[None, :, None], axis=1)[:, 4:21]
+    expected = np.log(np.square(np.abs(spectrum) * 2 / taper.sum()) + geometric.FLOOR)
+    np.testing.assert_allclose(encoder.spectra(torch.from_numpy(given)).numpy(), expected, atol=1e-4)
+
+
+def test_a_sine_of_amplitude_one_has_power_one():
+    encoder = geometric.build({"low": 1.0, "high": 30.0}, Shape(128, 2, 64.0, classes={"label": 2}))
+    sine = np.cos(2 * np.pi * 10 * np.arange(128) / 64 + 0.3).astype(np.float32)
+    power = encoder.spectra(torch.from_numpy(np.stack([sine, 0 * sine], axis=1)[None])).exp()[0]
+    assert power[:, 0].argmax() == 2 * (10 - 1)
+    assert power[18, 0] == pytest.approx(1, abs=1e-4)
+    assert power[:, 1] == pytest.approx(geometric.FLOOR)
+
+
+def test_contamination_has_the_ratio_that_was_asked_for():
+    rng = np.random.default_rng(0)
+    clean, dirt = clean_eeg(rng, 50, 256, 128.0), artifacts(rng, 50, 256, 128.0)
+    for signals in (clean, dirt):
+        np.testing.assert_allclose(signals.mean(axis=1), 0, atol=1e-5)
+        np.testing.assert_allclose(signals.std(axis=1), 1, atol=1e-4)
+    for ratio in (-7.0, 2.0):
+        added = contaminate(3 * clean, dirt, ratio) - 3 * clean
+        given = 10 * np.log10(np.square(3 * clean).mean(axis=1) / np.square(added).mean(axis=1))
+        np.testing.assert_allclose(given, ratio, atol=1e-3)
+    np.testing.assert_allclose(correlation(clean, 2 - 3 * clean), -1, atol=1e-6)
+    assert abs(correlation(clean, dirt)).mean() < 0.3
+
+
+def small_denoiser(tmp_path, n_times=64):
+    """One with artifacts from a file, of which there are few."""
+    path = tmp_path / "artifacts.npy"
+    np.save(path, artifacts(np.random.default_rng(0), 32, n_times + 10, 128.0))
+    options = {"artifacts": str(path), "widths": (8, 8), "token_width": 16, "n_heads": 2, "n_layers": 1}
+    return denoiser.build(options, Shape(n_times, 2, 128.0))
+
+
+def test_a_denoiser_knows_neither_unit_nor_neighbour(tmp_path):
+    encoder = weathered(small_denoiser(tmp_path))
+    given = torch.from_numpy(windows(3, 64, 2))
+    with torch.no_grad():
+        whole = encoder(given)["denoised"]
+        torch.testing.assert_close(encoder(1e-6 * given)["denoised"], 1e-6 * whole, rtol=1e-3, atol=1e-9)
+        torch.testing.assert_close(encoder(given[:, :, :1])["denoised"], whole[:, :, :1])
+        assert torch.isfinite(encoder(torch.zeros(1, 64, 2))["denoised"]).all()
+
+
+def test_a_denoiser_learns_to(tmp_path):
+    encoder = small_denoiser(tmp_path)
+    rng = np.random.default_rng(1)
+    clean = torch.from_numpy(clean_eeg(rng, 128, 64, 128.0).reshape(64, 2, 64).transpose(0, 2, 1).copy())
+    optimiser = torch.optim.Adam(encoder.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(50):
+        loss = encoder(clean)["loss_denoising"]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert np.mean(losses[-5:]) < 0.75 * np.mean(losses[:5])
+    unseen, dirt = clean_eeg(rng, 100, 64, 128.0), artifacts(rng, 100, 64, 128.0)
+    dirty = contaminate(unseen, dirt, -4.0)
+    with torch.no_grad():
+        denoised = encoder.eval()(torch.from_numpy(dirty[:, :, None]))["denoised"][:, :, 0].numpy()
+    assert correlation(denoised, unseen).mean() > correlation(dirty, unseen).mean() + 0.05
+
+
+@pytest.mark.parametrize("kind", ["short", "flat", "text"])
+def test_artifacts_that_are_none(kind, tmp_path):
+    path = tmp_path / "artifacts.npy"
+    np.save(path, {"short": np.zeros((3, 63)), "flat": np.zeros(64), "text": np.array([["a"] * 64])}[kind])
+    with pytest.raises(ConfigError, match=r"expected floats of shape \(n, samples\), with 64 samples or more"):
+        denoiser.build({"artifacts": str(path)}, Shape(64, 2, 128.0))
+
+
+# --- Neuro-3D --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("factor", [2, 5])
+def test_decimation_keeps_the_band_and_the_time(factor):
+    """A slow sine comes out as it was, at its own times; a fast one that would fold is gone."""
+    times = np.arange(400 * factor) / (100 * factor)
+    slow, fast = np.sin(2 * np.pi * 20 * times), np.sin(2 * np.pi * 60 * times)
+    given = torch.from_numpy(np.stack([slow, fast]).astype(np.float32))[None]
+    out = Decimation(factor)(given)[0].numpy()
+    assert out.shape == (2, 400)
+    np.testing.assert_allclose(out[0, 20:-20], slow[::factor][20:-20], atol=0.02)
+    assert np.abs(out[1, 20:-20]).max() < 0.01
+    assert low_pass(factor).sum() == pytest.approx(1)
+
+
+def test_neuro3d_streams_are_the_first_second_and_the_rest():
+    """Far from where they meet, each part of the window reaches one stream alone."""
+    encoder = weathered(neuro3d.build(TINY_3D | RATES_3D, SHAPE_3D))
+    seen: dict[str, torch.Tensor] = {}
+    encoder.static.register_forward_pre_hook(lambda _, given: seen.update(static=given[0]))
+    encoder.dynamic.register_forward_pre_hook(lambda _, given: seen.update(dynamic=given[0]))
+    given = torch.zeros(1, 700, 8)
+    given[:, 50, 0] = 1
+    given[:, 600, 1] = 1
+    with torch.no_grad():
+        encoder(given)
+    assert seen["static"].shape == (1, 8, 50)
+    assert seen["dynamic"].shape == (1, 8, 120)
+    assert int(seen["static"][0, 0].argmax()) == 25
+    assert int(seen["dynamic"][0, 1].argmax()) == 100
+    assert not seen["static"][0, 1].any()
+    assert not seen["dynamic"][0, 0].any()
+
+
+def test_neuro3d_quirk_of_the_axes():
+    """As released, `widen` runs over time and `gather` over features; the other way round is an option."""
+    shape = replace(SHAPE_3D, n_times=700)
+    released = neuro3d.build(TINY_3D | RATES_3D, shape)
+    named = neuro3d.build(TINY_3D | RATES_3D | {"released_axes": False}, shape)
+    assert (released.widen.in_features, released.gather.in_features) == (20, 12)
+    assert (named.widen.in_features, named.gather.in_features) == (12, 20)
+    published, other = ({"released_axes": axes} for axes in (True, False))
+    counts = [
+        sum(p.numel() for p in neuro3d.build(options, zoo_neuro3d._shape()).parameters())
+        for options in (published, other)
+    ]
+    assert counts == [3_707_309, 3_707_309]
+    for encoder in (released, named):
+        outputs = encoder(torch.from_numpy(windows(2, 700, 8)))
+        assert {name: tuple(value.shape) for name, value in outputs.items()} == {
+            "logits": (2, 5),
+            "colour": (2, 3),
+            "geometry": (2, 10),
+            "appearance": (2, 10),
+        }
+
+
+def test_neuro3d_heads_stand_on_their_embeddings():
+    encoder = weathered(neuro3d.build(TINY_3D | RATES_3D, SHAPE_3D))
+    with torch.no_grad():
+        outputs = encoder(torch.from_numpy(windows(2, 700, 8)))
+        torch.testing.assert_close(outputs["logits"], encoder.classifier(outputs["geometry"]))
+        torch.testing.assert_close(outputs["colour"], encoder.colours(outputs["appearance"]))
+
+
+# --- NeuroImagen -----------------------------------------------------------------------------------------------------
+
+
+def test_ssim_of_known_pairs():
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(rng.uniform(0, 1, (2, 24, 24)).astype(np.float32))
+    ssim = SSIM()
+    torch.testing.assert_close(ssim(image, image), torch.ones(2))
+    # Constant images differ in luminance alone: (2 a b + c) / (a^2 + b^2 + c).
+    bright, dark = torch.full((1, 16, 16), 0.8), torch.full((1, 16, 16), 0.4)
+    expected = (2 * 0.8 * 0.4 + 1e-4) / (0.8**2 + 0.4**2 + 1e-4)
+    assert float(ssim(bright, dark)) == pytest.approx(expected, abs=1e-4)
+    assert float(ssim(image, 1 - image)[0]) < 0
+    with pytest.raises(ValueError, match="side of 11"):
+        ssim(image[:, :8, :8], image[:, :8, :8])
+
+
+def test_ssim_agrees_with_its_formula():
+    """One window of eleven by eleven: weighted means, variances and covariance written out."""
+    rng = np.random.default_rng(1)
+    x, y = rng.uniform(0, 1, (2, 11, 11))
+    bell = np.exp(-np.square(np.arange(11) - 5) / (2 * 1.5**2))
+    weight = np.outer(bell, bell) / bell.sum() ** 2
+    mean_x, mean_y = (weight * x).sum(), (weight * y).sum()
+    var_x, var_y = (weight * (x - mean_x) ** 2).sum(), (weight * (y - mean_y) ** 2).sum()
+    cov = (weight * (x - mean_x) * (y - mean_y)).sum()
+    c1, c2 = 0.01**2, 0.03**2
+    expected = (2 * mean_x * mean_y + c1) * (2 * cov + c2) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
+    given = SSIM()(*(torch.from_numpy(image[None].astype(np.float32)) for image in (x, y)))
+    assert float(given) == pytest.approx(expected, abs=1e-5)
+
+
+def test_noise_makes_maps_differ_in_training_alone():
+    encoder = neuroimagen.build(TINY_IMAGE | {"n_noise": 4, "dropout": 0.0}, Shape(40, 4, 100.0))
+    given = torch.from_numpy(windows(3, 40, 4))
+    one, other = encoder(given)["saliency"], encoder(given)["saliency"]
+    assert one.shape == (3, 16, 16)
+    assert (one - other).abs().max() > 0
+    assert float(encoder(given)["loss_mode_seeking"].detach()) > 0
+    encoder.eval()
+    assert set(encoder(given)) == {"embedding", "saliency"}
+    torch.testing.assert_close(encoder(given)["saliency"], encoder(given)["saliency"])
+
+
+def test_mode_seeking_is_dear_where_noise_is_ignored():
+    one, other, far = torch.zeros(2, 4, 4), torch.full((2, 4, 4), 0.5), torch.ones(2, 4, 4)
+    noise, other_noise = torch.zeros(2, 3), torch.ones(2, 3)
+    half, full, none = (neuroimagen.mode_seeking(one, to, noise, other_noise) for to in (other, far, one))
+    assert float(half) == pytest.approx(2, rel=1e-3)
+    assert float(full) == pytest.approx(1, rel=1e-3)
+    assert float(none) == pytest.approx(1e5, rel=1e-3)
+
+
+def test_saliency_loss_is_zero_for_the_true_map_alone():
+    given = trials()
+    loss, batch = Saliency({}, given), batch_of(given)
+    true = batch.targets["saliency"]
+    assert float(loss({"saliency": true}, batch)) == pytest.approx(0, abs=1e-6)
+    assert float(loss({"saliency": 1 - true}, batch)) > 0.5
+    mse = Saliency({"ssim": 0.0, "mse": 2.0}, given)({"saliency": true + 0.1}, batch)
+    assert float(mse) == pytest.approx(0.02, rel=1e-4)
+
+
+def test_an_adversary_and_its_victim_pull_opposite_ways():
+    given = trials()
+    loss = make_loss(parse_loss({"kind": "neuroimagen_losses:Adversarial", "width": 4}), given)
+    assert isinstance(loss, Adversarial)
+    batch = batch_of(given)
+    drawn = (batch.targets["saliency"] * 0.1).requires_grad_()
+    value = loss({"saliency": drawn}, batch)
+    value.backward()
+    with torch.no_grad():
+        assert drawn.grad is not None
+        worse = loss({"saliency": drawn - 0.5 * drawn.grad / drawn.grad.norm()}, batch)
+        assert worse > value, "along its descent the encoder raises the discriminator's loss"
+        for parameter in loss.parameters():
+            assert parameter.grad is not None
+            parameter.sub_(1e-3 * parameter.grad)
+        assert loss({"saliency": drawn}, batch) < value
+
+
+def test_triplets_want_classes_apart():
+    given = trials(n=6, classes=2)
+    loss, batch = Triplet({"margin": 0.2}, given), batch_of(given)
+    corners = torch.eye(2)[batch.labels["label"]]
+    assert float(loss({"features": corners}, batch)) == 0
+    mixed = torch.eye(2)[torch.tensor([0, 0, 1, 1, 0, 1])]
+    assert float(loss({"features": mixed}, batch)) == pytest.approx(0.2 + 2**0.5, abs=1e-2)
+    alone = replace(batch, labels={"label": torch.zeros(6, dtype=torch.int64)})
+    assert float(loss({"features": mixed}, alone)) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "says"),
+    [
+        ("Saliency", {"target": "depth"}, "no target 'depth'; the gallery has saliency"),
+        ("Adversarial", {"widht": 3}, "unknown field `widht`"),
+        ("Triplet", {"label": "animal"}, "no label 'animal'; the data have label"),
+    ],
+)
+def test_losses_that_the_data_cannot_have(kind, change, says):
+    with pytest.raises(ConfigError, match=says):
+        make_loss(parse_loss({"kind": f"neuroimagen_losses:{kind}"} | change), trials())
