@@ -123,15 +123,15 @@ def _described(entry: "Entry") -> dict[str, object]:
 
 
 def _list(chosen: "Sequence[Entry]") -> Table:
-    table = Table(title="published systems")
-    for heading in ("name", "system", "paper", "input", "parameters", "budget", "card"):
-        table.add_column(heading)
+    """One line for each system, within 80 columns: its name, what it takes, its size and its budget."""
+    table = Table(title="published systems", caption="each has a card in docs/models/")
+    table.add_column("name", no_wrap=True)
+    table.add_column("input", no_wrap=True)
+    table.add_column("parameters", justify="right", no_wrap=True)
+    table.add_column("budget", justify="right", no_wrap=True)
     for entry in chosen:
         stream = f"{len(entry.contract.channels)} ch, {entry.contract.sfreq:g} Hz, {entry.window.duration:g} s"
-        budget = f"{entry.budget_ms:g} ms on {entry.hardware}"
-        table.add_row(
-            entry.name, entry.title, entry.paper, stream, f"{entry.parameters:,}", budget, f"docs/models/{entry.card}"
-        )
+        table.add_row(entry.name, stream, f"{entry.parameters:,}", f"{entry.budget_ms:g} ms")
     return table
 
 
@@ -141,7 +141,8 @@ def _table(chosen: "Sequence[Entry]", rows: "Sequence[Row]") -> Table:
 
     table = Table(title="published systems, checked")
     for heading in HEADINGS:
-        table.add_column(heading, justify="left" if heading in ("system", "live in the daemon") else "right")
+        left = heading in ("system", "live in the daemon")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=heading == "system")
     for entry, row in zip(chosen, rows, strict=True):
         table.add_row(*cells(entry, row))
     return table
