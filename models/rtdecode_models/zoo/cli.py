@@ -130,7 +130,7 @@ def _list(chosen: "Sequence[Entry]") -> Table:
     table.add_column("parameters", justify="right", no_wrap=True)
     table.add_column("budget", justify="right", no_wrap=True)
     for entry in chosen:
-        stream = f"{len(entry.contract.channels)} ch, {entry.contract.sfreq:g} Hz, {entry.window.duration:g} s"
+        stream = f"{len(entry.contract.channels)} ch, {entry.contract.sfreq:g} Hz, {entry.window.duration:.3g} s"
         table.add_row(entry.name, stream, f"{entry.parameters:,}", f"{entry.budget_ms:g} ms")
     return table
 
