@@ -147,7 +147,7 @@ def test_real_windows_and_their_labels_come_from_files(mine):
         ("Sized", {"contract": "contract.toml"}, "cannot be called without arguments: missing a required .*'width'"),
         ("Net", {"contract": "none.toml"}, "none.toml cannot be read: No such file"),
         ("Net", {"contract": "contract.toml", "hop": 0.1}, "--hop is for checkpoints"),
-        ("Net", {"contract": "contract.toml", "subject": 0}, "--subject is for encoders of rtdecode_models"),
+        ("Net", {"contract": "contract.toml", "subject": "0"}, "--subject is for encoders of rtdecode_models"),
         ("Net", {"contract": "contract.toml", "layout": "tbc"}, "layout is 'tbc'; expected one of btc, bct, b1ct"),
         ("Net", {"contract": "contract.toml", "labels": "labels.npy"}, "--labels names the right choices of --windows"),
         ("Net", {"contract": "contract.toml", "weights": "none.safetensors"}, "none.safetensors cannot be read"),

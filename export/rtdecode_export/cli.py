@@ -52,7 +52,7 @@ def export(
         str, typer.Option(help="Of a module: btc (batch, time, channels), bct, or b1ct with an axis of length 1.")
     ] = "btc",
     subject: Annotated[
-        int | None, typer.Option(help="Of an encoder that knows several subjects: whose is exported.")
+        str | None, typer.Option(help="Of an encoder that knows several subjects: whose, by name or place.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that lies there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one line of JSON.")] = False,

@@ -33,8 +33,8 @@ class Given:
         For a module: its weights, real windows, and the right choice of each.
     layout : str
         For a module: what it is written for.
-    subject : int
-        For one of this project's encoders: whose deployment.
+    subject : str
+        For an encoder that knows several subjects: whose deployment, by place; of a checkpoint also by name.
     """
 
     hop: float | None = None
@@ -45,7 +45,7 @@ class Given:
     windows: Path | None = None
     labels: Path | None = None
     layout: str = "btc"
-    subject: int | None = None
+    subject: str | None = None
 
 
 def arguments_of(source: str, given: Given) -> dict[str, Any]:
@@ -73,7 +73,11 @@ def _checkpoint(folder: Path, given: Given) -> dict[str, Any]:
     from rtdecode_models.training.checkpoint import Trained
 
     _refuse(given, str(folder), "is a checkpoint, which has all of it", allowed=("name", "hop", "subject"))
-    return checkpoint_arguments(Trained.load(folder), hop=given.hop, subject=given.subject)
+    trained = Trained.load(folder)
+    subject: str | int | None = given.subject
+    if given.subject is not None and given.subject.isdigit() and given.subject not in trained.checkpoint.subjects:
+        subject = int(given.subject)
+    return checkpoint_arguments(trained, hop=given.hop, subject=subject)
 
 
 def _module(source: str, module: torch.nn.Module, given: Given) -> dict[str, Any]:
@@ -87,7 +91,7 @@ def _module(source: str, module: torch.nn.Module, given: Given) -> dict[str, Any
     if given.weights is not None:
         load_weights(module, given.weights)
     if isinstance(module, Encoder):
-        module = module.eval().deploy(given.subject)
+        module = module.eval().deploy(None if given.subject is None else _place(given.subject))
     elif given.subject is not None:
         raise ConfigError(f"--subject is for encoders of rtdecode_models; {source} is a {type(module).__name__}")
     declared = like(given.like) if given.like is not None else read_declared(given.contract or Path())
@@ -103,6 +107,12 @@ def _module(source: str, module: torch.nn.Module, given: Given) -> dict[str, Any
             raise ConfigError("--labels names the right choices of --windows, which are not given")
         arguments["labels"] = read_labels(given.labels)
     return arguments
+
+
+def _place(subject: str) -> int:
+    if not subject.isdigit():
+        raise ConfigError(f"--subject is {subject!r}; expected the subject's place, 0 for the first")
+    return int(subject)
 
 
 def _refuse(given: Given, source: str, why: str, *, allowed: tuple[str, ...]) -> None:
