@@ -251,6 +251,7 @@ def test_what_does_not_fit_is_named(folder, changes, error, says):
         ({"fit": {"shrinkage": 2.0}}, r"shrinkage is 2.0; expected a share from 0 to 1 - at `\$.fit`"),
         ({"fit": {"whitening": "zca"}}, r"zca"),
         ({"recordings": []}, r"unknown field `recordings`"),
+        ({"triggers": [{"channel": "STI", "bits": 8}]}, r"unknown field `bits` - at `\$.triggers\[0\]`"),
     ],
 )
 def test_a_table_that_makes_no_sense_is_refused(changes, says):
@@ -274,6 +275,23 @@ def test_what_files_leave_open_is_declared(tmp_path):
     told = opened(tmp_path, subjects={"s": ["a.edf"]}, declare={"unit": "uV"})
     known = opened(tmp_path, subjects={"s": ["b.edf"]})
     assert told.dataset(["a.edf"]).train.x.tobytes() == known.dataset(["b.edf"]).train.x.tobytes()
+
+
+def test_trigger_channels_become_markers(shared_data):
+    """An Elekta recording of 80 s: its own codes are what the labels name."""
+    codes = {"kind": "recordings", "subjects": {"s": ["test_elekta_3ch_raw.fif"]}, "window": {"tmin": 0.0, "tmax": 0.2}}
+    mne = pytest.importorskip("mne", reason="FIF is read through MNE: pip install rtdecode[files]")
+    raw = mne.io.read_raw_fif(shared_data / "meg" / "misc" / "test_elekta_3ch_raw.fif", verbose="error")
+    events = mne.find_events(raw, "STI101", min_duration=0.01, verbose="error")
+    code = str(np.bincount(events[:, 2]).argmax())
+    table = codes | {
+        "labels": {"it": [code], "other": ["*"]},
+        "triggers": [{"channel": "STI101", "debounce_s": 0.01}],
+        "fit": {"whitening": "none"},
+    }
+    source = open_source(parse_data(table), shared_data / "meg" / "misc")
+    train = source.dataset(source.sessions).train
+    assert (train.labels["label"] == 0).sum() == (events[:, 2] == int(code)).sum() > 10
 
 
 def test_what_is_remembered_is_what_fits():

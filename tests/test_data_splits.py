@@ -181,6 +181,19 @@ def test_folds_leave_each_training_session_out_and_never_touch_the_test():
     assert all(sessions.validation == ("b2",) for sessions in kept.values())
 
 
+def test_folds_of_data_with_a_test_of_their_own_are_of_their_training_sessions():
+    plan = {f"{who}/{part}": who for who in ("s1", "s2", "s3") for part in ("training", "test")}
+    source = source_of(plan, test=[name for name in plan if name.endswith("test")])
+    inner = {name: split_sessions(split, source) for name, split in folds(Split(), source, "subject")}
+    assert inner["s2"].test == ("s2/training",)
+    assert inner["s2"].train == ("s1/training", "s3/training")
+    assert set(inner["s2"].unused) == set(source.test_sessions)
+    outer = {name: split_sessions(split, source) for name, split in each_tested(Split(), source, "subject")}
+    assert list(outer) == ["s1", "s2", "s3"]
+    assert outer["s2"].test == ("s2/test",)
+    assert outer["s2"].train == ("s1/training", "s3/training")
+
+
 def test_everyone_is_tested_once():
     given_splits = {
         name: split_sessions(split, source_of()) for name, split in each_tested(Split(), source_of(), "subject")

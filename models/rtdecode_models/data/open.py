@@ -13,21 +13,22 @@ from rtdecode_models.data.bids import open_bids
 from rtdecode_models.data.epochs import open_epochs
 from rtdecode_models.data.galleries import read_gallery
 from rtdecode_models.data.recorded import RecordedSource, Session
-from rtdecode_models.data.recordings import read_recording
+from rtdecode_models.data.recordings import Recording, read_recording
 from rtdecode_models.data.source import TrialSource
 from rtdecode_models.data.spec import Arrays, Bids, DataSpec, Epochs, Recordings, ThingsEeg2
 from rtdecode_models.data.things_eeg2 import open_things_eeg2
+from rtdecode_models.simulated.spec import Simulated
 
 
-def parse_data(table: Mapping[str, Any], where: str = "[data]") -> DataSpec:
+def parse_data(table: Mapping[str, Any], where: str = "[data]") -> DataSpec | Simulated:
     """The table ``[data]``; raise `ConfigError` naming the key that is unknown, missing or wrong."""
     try:
-        return msgspec.convert(table, DataSpec)  # type: ignore[no-any-return]
+        return msgspec.convert(table, DataSpec | Simulated)  # type: ignore[no-any-return]
     except msgspec.ValidationError as error:
         raise ConfigError(f"{where}: {error}") from error
 
 
-def open_source(spec: DataSpec, folder: Path) -> TrialSource:
+def open_source(spec: DataSpec | Simulated, folder: Path) -> TrialSource:
     """The trials that a recipe's table ``[data]`` declares.
 
     No recording is read yet; that the files are there is looked at.
@@ -55,11 +56,15 @@ def open_source(spec: DataSpec, folder: Path) -> TrialSource:
             return open_things_eeg2(spec, folder)
         case Arrays():
             return open_arrays(spec, folder)
-    raise ConfigError(f"data of kind {type(spec).__name__} cannot be opened")
+        case Simulated():
+            from rtdecode_models.simulated.open import open_simulated  # generative models, which others do not need
+
+            return open_simulated(spec, folder)
 
 
 def _recordings(spec: Recordings, folder: Path) -> TrialSource:
     declare = Declare(unit=spec.declare.unit, type=spec.declare.type)
+    rules = [trigger.rule for trigger in spec.triggers]
     sessions: dict[str, Session] = {}
     for subject, patterns in spec.subjects.items():
         for name in (name for pattern in patterns for name in _files(folder, pattern)):
@@ -68,8 +73,8 @@ def _recordings(spec: Recordings, folder: Path) -> TrialSource:
                     f"data.subjects.{subject} names {name} again, which is {sessions[name].subject}'s already"
                 )
 
-            def read(name: str = name) -> Any:
-                return read_recording(folder, name, declare, spec.triggers)
+            def read(name: str = name) -> Recording:
+                return read_recording(folder, name, declare, rules)
 
             sessions[name] = Session(name, subject, read)
     if not sessions:

@@ -126,6 +126,21 @@ class Declared(Part, frozen=True, kw_only=True):
     type: str = ""
 
 
+class Trigger(Part, frozen=True, kw_only=True):
+    """How a trigger channel becomes markers; the keys are those of `rtdecode.sources.trigger.TriggerRule`."""
+
+    channel: str
+    mask: int = 0xFFFF
+    edge: Literal["rising", "falling", "change"] = "rising"
+    debounce_s: float = 0.0
+    delay_s: float = 0.0
+
+    @property
+    def rule(self) -> TriggerRule:
+        """As a source takes it."""
+        return TriggerRule(**msgspec.structs.asdict(self))
+
+
 class _Continuous(Part, frozen=True, kw_only=True):
     """What all continuous recordings have in common.
 
@@ -165,13 +180,13 @@ class Recordings(_Continuous, frozen=True, kw_only=True, tag_field="kind", tag="
         Subject -> files or patterns.
     declare : Declared
         What they leave open.
-    triggers : tuple of TriggerRule
+    triggers : tuple of Trigger
         How trigger channels become markers.
     """
 
     subjects: dict[str, tuple[str, ...]]
     declare: Declared = Declared()
-    triggers: tuple[TriggerRule, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
 
 
 class Bids(_Continuous, frozen=True, kw_only=True, tag_field="kind", tag="bids"):
