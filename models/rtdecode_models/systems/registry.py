@@ -17,6 +17,7 @@ SYSTEMS: dict[str, str] = {
     "cross-subject": "cross_subject:build",
     "mixer": "mixer:build",
     "nice": "nice:build",
+    "ridge": "ridge:build",
     "ubp": "ubp:build",
     "brainbert": "brainbert:build",
     "brainbert-masked": "brainbert_masked:build",
