@@ -1,8 +1,13 @@
 """Recordings as trials: live windows byte for byte, whatever is fitted and for whom; and who may be fitted on."""
 
 import json
+import re
+import textwrap
+import tomllib
 from functools import partial
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -313,3 +318,15 @@ def test_positions_come_with_the_data(folder):
     c3, cz, c4, pz = positions
     assert c3[0] < cz[0] < c4[0]
     assert pz[1] < cz[1]
+
+
+def test_the_examples_of_the_page_are_recipes():
+    text = (Path(__file__).resolve().parents[1] / "docs" / "data.md").read_text()
+    blocks = [textwrap.dedent(block) for block in re.findall(r"(?:^    .*\n|^\n)+", text, re.MULTILINE)]
+    tables = [tomllib.loads(block) for block in blocks if "[data]" in block or "[split]" in block]
+    assert len(tables) == 3
+    for table in tables:
+        if "data" in table:
+            parse_data(table["data"])
+        if "split" in table:
+            msgspec.convert(table["split"], Split)
