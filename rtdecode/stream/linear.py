@@ -103,12 +103,14 @@ class LaplacianRunner(Runner):
 
     def __init__(self, where: str, step: Laplacian, channels: tuple[Channel, ...], sfreq: float) -> None:
         unique(where, "neighbours", tuple(step.neighbours))
-        self._columns = np.array(find(where, channels, tuple(step.neighbours)))
+        # In the order in which the channels come in: that of an object's keys does not outlive JSON.
+        self._columns = np.sort(find(where, channels, tuple(step.neighbours)))
         most = max(len(names) for names in step.neighbours.values())
         # Neighbours in `most` rounds; where a channel has fewer, the round adds any column with weight 0.
         self._rounds = np.zeros((most, len(self._columns)), dtype=np.intp)
         self._weights = np.zeros((most, len(self._columns)))
-        for at, (name, neighbours) in enumerate(step.neighbours.items()):
+        for at, name in enumerate(channels[i].name for i in self._columns):
+            neighbours = step.neighbours[name]
             unique(where, f"neighbours[{name!r}]", neighbours)
             require(name not in neighbours, where, f"neighbours[{name!r}]", neighbours, f"channels other than {name!r}")
             columns = find(where, channels, neighbours)

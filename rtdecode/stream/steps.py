@@ -35,7 +35,10 @@ class Bipolar(Step, frozen=True, kw_only=True, tag="bipolar"):
 
 
 class Laplacian(Step, frozen=True, kw_only=True, tag="laplacian"):
-    """Subtract from each named channel the mean of its neighbours; channels not named are dropped."""
+    """Subtract from each named channel the mean of its neighbours; channels not named are dropped.
+
+    Those that stay keep the order in which they come in.
+    """
 
     neighbours: dict[str, tuple[str, ...]]
 
