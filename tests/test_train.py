@@ -1,224 +1,132 @@
-"""Training from recordings: the windows, what may and may not influence a model, and the checkpoint."""
+"""From a recipe to a checkpoint: what may and may not influence a network, what is measured, what is written."""
 
 import importlib
 import json
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="training needs torch: pip install rtdecode[train]")
-edfio = pytest.importorskip("edfio", reason="the synthetic recordings are EDF files: pip install rtdecode[files]")
+torch = pytest.importorskip("torch", reason="training needs torch: pip install rtdecode[train]")
 
-import torch  # noqa: E402
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+import train_kit as kit  # noqa: E402
 
-from rtdecode.decoder import Status  # noqa: E402
-from rtdecode.errors import ConfigError, ContractError, RecordingError  # noqa: E402
-from rtdecode.signal import Batch, Chunk  # noqa: E402
-from rtdecode.stream.steps import Conditioning, Filter, Matrix, Resample, Scale  # noqa: E402
-from rtdecode.stream.window import Locked  # noqa: E402
-from rtdecode_models.data.fitting import alignment_matrix  # noqa: E402
-from rtdecode_models.data.recordings import (  # noqa: E402
-    Recording,
-    contract_of,
-    crops,
-    cut,
-    epochs,
-    fit_conditioning,
-    label_of,
-    read_recording,
+from rtdecode.encode.bundle import Bundle  # noqa: E402
+from rtdecode.encode.engines import make_engine  # noqa: E402
+from rtdecode.errors import ConfigError  # noqa: E402
+from rtdecode_export.bundle import export_bundle  # noqa: E402
+from rtdecode_export.checkpoint import checkpoint_arguments  # noqa: E402
+from rtdecode_models.data.trials import Ceiling  # noqa: E402
+from rtdecode_models.training.checkpoint import Trained, pretty  # noqa: E402
+from rtdecode_models.training.evaluate import predict  # noqa: E402
+from rtdecode_models.training.held_out import Fold, calibrate  # noqa: E402
+from rtdecode_models.training.parts import Workshop  # noqa: E402
+from rtdecode_models.training.recipe import Recipe, parse_recipe  # noqa: E402
+from rtdecode_models.training.scores import (  # noqa: E402
+    bootstrap,
+    class_scores,
+    pooled,
+    rank_scores,
+    ranks,
+    similarities,
+    wilson,
 )
-from rtdecode_models.training.checkpoint import Trained  # noqa: E402
-from rtdecode_models.training.recipe import parse_recipe  # noqa: E402
-from rtdecode_models.training.train import Fold, Progress, Workshop, calibrate, score, select, train  # noqa: E402
+from rtdecode_models.training.train import Told, each_test, select, train  # noqa: E402
+from rtdecode_models.training.units import Here  # noqa: E402
 
-SFREQ, NAMES = 100, ("C3", "Cz", "C4", "Pz")
-LABELS = {"left": ("L",), "right": ("R",)}
-
-
-def write_recording(path, seed, n_trials=10, swap=False, names=NAMES):
-    """An EDF: noise, and after each marker a 10 Hz swing over one of the first two channels."""
-    rng = np.random.default_rng(seed)
-    trial = int(2.5 * SFREQ)
-    x = 10 * rng.standard_normal((len(names), (n_trials + 2) * trial))
-    notes = []
-    for k in range(n_trials):
-        right = k % 2
-        at = k * trial + SFREQ // 2
-        swing = 12 * np.sin(2 * np.pi * 10 * np.arange(2 * SFREQ) / SFREQ + rng.uniform(0, 6))
-        x[right ^ swap, at : at + 2 * SFREQ] += swing
-        notes.append(edfio.EdfAnnotation(at / SFREQ, 0, "LR"[right]))
-    signals = [
-        edfio.EdfSignal(row, SFREQ, label=f"EEG {name}", physical_dimension="uV", physical_range=(-200, 200))
-        for name, row in zip(names, x, strict=True)
-    ]
-    edfio.Edf(signals, annotations=notes).write(path)
+CLASSES = {
+    "model": {"system": "simpleconv", "width": 8, "n_blocks": 1, "kernel": 5},
+    "loss": [{"kind": "cross_entropy"}],
+    "leave_one_out": {"validation": "session"},
+    "training": {"epochs": 6, "batch_size": 20, "learning_rate": 5e-3, "augment": [{"kind": "mixup"}]},
+}
 
 
-def recipe_table(**changes):
-    return {
-        "name": "synthetic",
-        "seeds": [0, 1],
-        "recordings": {"train": ["a.edf", "b.edf"], "test": ["c.edf"]},
-        "labels": {label: list(patterns) for label, patterns in LABELS.items()},
-        "window": {"tmin": 0.0, "tmax": 2.0},
-        "conditioning": {"stream": [{"step": "filter", "low": 6.0, "high": 16.0}, {"step": "resample", "sfreq": 50.0}]},
-        "model": {"width": 6, "kernel": 5},
-        "training": {"epochs": 15, "batch_size": 5, "learning_rate": 3e-3},
-        **changes,
-    }
+def run(source, table, **more):
+    recipe = parse_recipe(table, "test")
+    workshop = Workshop(lambda _: source)
+    return train(recipe, workshop, Here(workshop), **more)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("recordings")
-    for seed, name in enumerate("abc"):
-        write_recording(folder / f"{name}.edf", seed)
-    return folder
+def retrieval():
+    """Two seeds of UBP on two sessions, other stimuli in the third, which only may be tested on."""
+    source = kit.Source(test_sessions=("c",), ceiling=Ceiling({"top1": 0.9}, "by definition"))
+    split = {"validation": {"by": "trial", "share": 0.2}, "unseen_items": True}
+    training = {"epochs": 8, "batch_size": 20, "learning_rate": 3e-3}
+    return run(source, kit.table(split=split, training=training)), source
 
 
 @pytest.fixture(scope="module")
-def trained(folder):
-    torch.set_num_threads(1)
-    recipe = parse_recipe(recipe_table(), "test")
-    return train(recipe, folder, Workshop(recipe, folder), Progress())
+def classes():
+    return run(kit.Source(noise=0.7), kit.table(**CLASSES))
 
 
-DECLARED = Conditioning(stream=(Filter(low=6.0, high=16.0), Resample(sfreq=50.0)))
-WINDOW = Locked(tmin=0.0, tmax=2.0, markers=("L", "R"))
+def test_the_test_is_opened_after_the_last_network_was_trained(retrieval):
+    source, opened = kit.Source(), []
+    recipe = parse_recipe(kit.table(**CLASSES), "test")
+    workshop = Workshop(lambda _: source)
+    train(recipe, workshop, Here(workshop), Told(network=lambda: opened.append("c" in source.read)))
+    assert len(opened) == 6
+    assert not any(opened)
+    assert "c" in source.read
+    assert retrieval[1].read.index("c") == len(retrieval[1].read) - 1
 
 
-def _recut(recording, sizes):
-    """The same samples in other chunks, all markers given at once and in reverse."""
-    chunks = [batch.chunk for batch in recording.batches]
-    x, stamps = np.concatenate([c.samples for c in chunks]), np.concatenate([c.stamps for c in chunks])
-    markers = [marker for batch in recording.batches for marker in batch.markers][::-1]
-    batches, at, turn = [Batch(None, markers, -np.inf)], 0, 0
-    while at < len(x):
-        stop = at + sizes[turn % len(sizes)]
-        batches.append(
-            Batch(Chunk(x[at:stop].copy(), stamps[at:stop].copy(), at), (), float(stamps[min(stop, len(x)) - 1]))
-        )
-        at, turn = stop, turn + 1
-    return Recording(recording.name, recording.sha256, recording.info, (*batches, Batch(None, (), np.inf)))
+def test_the_test_influences_nothing_but_its_own_scores(classes):
+    other = run(kit.Source(noise=0.7, offset=50), kit.table(**CLASSES))
+    assert other.metrics["test"] != classes.metrics["test"]
+    assert other.checkpoint.temperature == classes.checkpoint.temperature
+    assert other.metrics["held_out"] == classes.metrics["held_out"]
+    for ours, theirs in zip(classes.networks, other.networks, strict=True):
+        assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
 
 
-@settings(max_examples=8)
-@given(st.lists(st.integers(1, 400), min_size=1, max_size=4))
-def test_training_windows_are_what_any_stream_of_the_recording_gives(folder, sizes):
-    recording = read_recording(folder, "a.edf")
-    contract = contract_of(recording.info)
-    train_epochs = epochs([recording], contract, DECLARED, {}, [WINDOW], LABELS)
-    chain, arrays = fit_conditioning(DECLARED, train_epochs, alignment=True, shrinkage=0.1, standardise=True)
-    whole = epochs([recording], contract, chain, arrays, [WINDOW], LABELS)
-    pieces = epochs([_recut(recording, sizes)], contract, chain, arrays, [WINDOW], LABELS)
-    assert pieces.x.tobytes() == whole.x.tobytes()
-    assert pieces.start.tolist() == whole.start.tolist()
-    assert pieces.y.tolist() == whole.y.tolist() == [0, 1] * 5
+def test_what_is_measured_of_classes(classes):
+    metrics = classes.metrics
+    assert metrics["simulated"]
+    assert metrics["split"]["train"] == ["a", "b"]
+    assert metrics["split"]["test"] == ["c"]
+    assert metrics["train"]["by_label"] == {"label": {"left": 40, "right": 40, "rest": 40}}
+    held, test = metrics["held_out"], metrics["test"]["tasks"]["logits/label"]
+    assert held["left_out"] == ["a", "b"]
+    assert held["trials"] == 120
+    assert test["chance"] == {"accuracy": pytest.approx(1 / 3)}
+    assert test["scores"]["accuracy"]["mean"] == pytest.approx(np.mean(test["scores"]["accuracy"]["by_seed"]))
+    assert test["ensemble"]["accuracy"] > 0.6
+    assert np.trace(test["confusion"]) == test["ensemble"]["right"]
+    assert np.sum(test["confusion"]) == test["trials"] == 60
+    low, high = test["ensemble"]["accuracy_95"]
+    assert low < test["ensemble"]["accuracy"] < high
+    assert test["by_subject"] == {"s1": pytest.approx(test["ensemble"]["accuracy"])}
+    assert [len(curves["loss"]) for curves in metrics["learning_curves"]] == [6, 6]
+    assert classes.checkpoint.temperature != 1.0
 
 
-def test_crops_are_the_windows_shifted(folder):
-    recording = read_recording(folder, "a.edf")
-    contract = contract_of(recording.info)
-    shifted = epochs([recording], contract, DECLARED, {}, crops(WINDOW, (0.0, 0.1)), LABELS)
-    assert len(shifted) == 20
-    order = np.argsort(shifted.start, kind="stable")
-    x, start = shifted.x[order], shifted.start[order]
-    assert (np.diff(start)[::2] == 5).all()
-    np.testing.assert_array_equal(x[0][5:], x[1][:-5])
+def test_what_is_measured_of_retrieval(retrieval):
+    trained, _ = retrieval
+    test = trained.metrics["test"]["tasks"]["embedding/image"]
+    assert test["candidates"] == 20, "the test's own gallery"
+    assert test["metric"] == "cosine"
+    assert test["chance"] == {"top1": 0.05, "top5": 0.25, "top10": 0.5}
+    assert test["scores"]["top1"]["mean"] > 0.25
+    low, high = test["intervals"]["top1_95"]
+    assert low < test["scores"]["top1"]["mean"] < high
+    assert test["topk_curve"][0] == pytest.approx(test["scores"]["top1"]["mean"])
+    assert test["topk_curve"][-1] == 1.0
+    assert test["ceiling"]["top1"]["share"] == pytest.approx(test["scores"]["top1"]["mean"] / 0.9)
+    assert trained.metrics["ceiling"]["how"] == "by definition"
+    assert trained.metrics["validation"]["trials"] == 24
+    assert trained.checkpoint.gallery[0] == "item50"
+    mrr = trained.metrics["validation"]["tasks"]["embedding/image"]["scores"]["mrr"]["by_seed"]
+    assert trained.checkpoint.best == int(np.argmax(mrr))
+    assert trained.encoder is trained.networks[trained.checkpoint.best]
 
 
-def test_fitted_steps_whiten_the_training_windows(folder):
-    recordings = [read_recording(folder, name) for name in ("a.edf", "b.edf")]
-    contract = contract_of(recordings[0].info)
-    declared = epochs(recordings, contract, DECLARED, {}, [WINDOW], LABELS)
-    chain, arrays = fit_conditioning(DECLARED, declared, alignment=True, shrinkage=0.0, standardise=True)
-    assert [type(step) for step in chain.stream] == [Filter, Resample, Matrix, Scale]
-    fitted = epochs(recordings, contract, chain, arrays, [WINDOW], LABELS)
-    flat = fitted.x.reshape(-1, fitted.x.shape[2]).astype(float)
-    np.testing.assert_allclose(flat.mean(0), 0, atol=1e-4)
-    np.testing.assert_allclose(flat.T @ flat / len(flat), np.eye(4), atol=0.02)
-    assert fitted.run.tolist() == [0] * 10 + [1] * 10
-
-
-def test_alignment_shrunk_wholly_only_scales():
-    x = np.random.default_rng(0).standard_normal((5, 30, 4)).astype(np.float32) * [1, 2, 3, 4]
-    matrix = alignment_matrix(x.astype(np.float32), 1.0)
-    np.testing.assert_allclose(matrix, np.eye(4) * matrix[0, 0], atol=1e-12)
-
-
-def test_windows_that_leave_the_recording_are_counted_not_used(folder):
-    recording = read_recording(folder, "a.edf")
-    late = Locked(tmin=0.0, tmax=9.0, markers=("L", "R"))
-    results = cut(recording, contract_of(recording.info), DECLARED, {}, [late])
-    given = epochs([recording], contract_of(recording.info), DECLARED, {}, [late], LABELS)
-    assert len(results) == 10
-    assert len(given) == sum(result.status == Status.OK for result in results) < 10
-    assert sum(given.lost.values()) == 10 - len(given)
-
-
-def test_a_label_without_windows_is_refused(folder):
-    recording = read_recording(folder, "a.edf")
-    labels = {"left": ("L",), "tongue": ("T",)}
-    with pytest.raises(RecordingError, match=r"'tongue' \(markers T\) has no usable window in a.edf"):
-        epochs([recording], contract_of(recording.info), DECLARED, {}, [Locked(tmin=0, tmax=1, markers=("L",))], labels)
-
-
-def test_a_marker_of_no_label():
-    with pytest.raises(ConfigError, match="'X' belongs to none of the labels left, right"):
-        label_of("X", LABELS)
-
-
-def test_a_missing_recording_names_the_file(folder):
-    recipe = parse_recipe(recipe_table(recordings={"train": ["nowhere.edf"]}), "test")
-    with pytest.raises(RecordingError, match=r"nowhere.edf does not exist"):
-        Workshop(recipe, folder)
-
-
-def test_a_test_recording_with_other_channels_is_refused(folder, tmp_path):
-    for name in "ab":
-        shutil.copy(folder / f"{name}.edf", tmp_path)
-    write_recording(tmp_path / "c.edf", 2, names=("C3", "Cz", "C4", "Oz"))
-    recipe = parse_recipe(recipe_table(), "test")
-    with pytest.raises(ContractError, match=r"Oz|Pz"):
-        train(recipe, tmp_path, Workshop(recipe, tmp_path), Progress())
-
-
-def test_training_learns_and_says_what_it_measured(trained):
-    metrics = trained.metrics
-    assert metrics["chance"] == 0.5
-    assert metrics["train"]["by_label"] == {"left": 10, "right": 10}
-    assert metrics["leave_one_run_out"]["right"] >= 17
-    test = metrics["test"]
-    assert test["recordings"] == ["c.edf"]
-    assert test["right"] >= 8
-    assert np.trace(test["confusion"]) == test["right"]
-    assert np.sum(test["confusion"]) == test["trials"] == 10
-    assert [len(curve) for curve in metrics["learning_curves"]] == [15, 15]
-
-
-def test_test_recordings_influence_nothing_but_their_own_scores(folder, tmp_path, trained):
-    """The same training beside another test recording: same weights, chain and calibration, to the byte."""
-    for name in "ab":
-        shutil.copy(folder / f"{name}.edf", tmp_path)
-    write_recording(tmp_path / "c.edf", 77, swap=True)
-    recipe = parse_recipe(recipe_table(), "test")
-    other = train(recipe, tmp_path, Workshop(recipe, tmp_path), Progress())
-    assert other.metrics["test"]["right"] <= 2, "the swapped labels should be decoded as the opposite"
-    assert other.checkpoint.temperature == trained.checkpoint.temperature
-    assert other.windows.tobytes() == trained.windows.tobytes()
-    for name, value in trained.arrays.items():
-        assert other.arrays[name].tobytes() == value.tobytes()
-    for name, value in trained.module.state_dict().items():
-        assert torch.equal(value, other.module.state_dict()[name])
-
-
-def test_a_checkpoint_comes_back_whole_and_holds_no_pickle(trained, tmp_path):
+def test_a_checkpoint_comes_back_whole_and_holds_no_pickle(retrieval, tmp_path):
+    trained, _ = retrieval
     trained.save(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         "weights.safetensors",
@@ -228,11 +136,14 @@ def test_a_checkpoint_comes_back_whole_and_holds_no_pickle(trained, tmp_path):
     }
     back = Trained.load(tmp_path)
     assert back.checkpoint == trained.checkpoint
-    assert json.loads(json.dumps(back.metrics)) == json.loads(json.dumps(trained.metrics))
-    assert back.raw.tobytes() == trained.raw.tobytes()
+    assert json.loads(pretty(back.metrics)) == json.loads(pretty(trained.metrics))
+    assert back.windows.tobytes() == trained.windows.tobytes()
+    np.testing.assert_array_equal(back.galleries["embedding/image"], trained.galleries["embedding/image"])
+    np.testing.assert_array_equal(back.positions, trained.positions)
+    windows = torch.from_numpy(trained.windows)
     with torch.no_grad():
-        windows = torch.from_numpy(trained.windows)
-        assert torch.equal(back.module(windows)["logits"], trained.module(windows)["logits"])
+        for ours, theirs in zip(trained.networks, back.networks, strict=True):
+            assert torch.equal(ours(windows)["embedding"], theirs(windows)["embedding"])
 
 
 @pytest.mark.parametrize(
@@ -240,13 +151,13 @@ def test_a_checkpoint_comes_back_whole_and_holds_no_pickle(trained, tmp_path):
     [
         ("weights.safetensors", b"\x08\0\0\0\0\0\0\0{}      ", "damaged"),
         ("weights.safetensors", None, "no whole checkpoint"),
-        ("checkpoint.json", b'{"format":"rtdecode-checkpoint","version":2}', "damaged or of another version"),
+        ("checkpoint.json", b'{"format":"rtdecode-checkpoint","version":1}', "damaged or of another version"),
         ("checkpoint.json", b"{", "damaged"),
         ("windows.safetensors", b"", "damaged"),
     ],
 )
-def test_a_damaged_checkpoint_is_refused(trained, tmp_path, file, content, says):
-    trained.save(tmp_path)
+def test_a_damaged_checkpoint_is_refused(classes, tmp_path, file, content, says):
+    classes.save(tmp_path)
     (tmp_path / file).unlink()
     if content is not None:
         (tmp_path / file).write_bytes(content)
@@ -254,22 +165,136 @@ def test_a_damaged_checkpoint_is_refused(trained, tmp_path, file, content, says)
         Trained.load(tmp_path)
 
 
-def test_selection_takes_the_most_likely_setting(folder):
-    """A band without the swing loses to the band with it; the table lists both, best first."""
-    bands = [{"low": 30.0, "high": 45.0}, {"low": 6.0, "high": 16.0}]
-    table = recipe_table(
-        seeds=[0],
-        conditioning={"stream": [{"step": "filter", "low": 6.0, "high": 16.0}]},
-        select={"vary": [{"key": "conditioning.stream.0", "values": bands}]},
+def test_the_checkpoint_of_classes_becomes_a_bundle_of_the_ensemble(classes, tmp_path):
+    arguments = checkpoint_arguments(classes, hop=0.1)
+    export_bundle(**arguments, out=tmp_path / "bundle.zip")
+    bundle = Bundle.open(tmp_path / "bundle.zip")
+    head = bundle.manifest.heads[0]
+    assert head.labels == kit.CLASSES
+    assert head.temperature == classes.checkpoint.temperature
+    assert head.markers == {name: (name,) for name in kit.CLASSES}
+    assert [window.name for window in bundle.manifest.windows] == ["locked", "sliding"]
+    engine = make_engine(bundle)
+    given = np.stack([engine.finish(window, 0)["logits"] for window in classes.windows[:5]])
+    engine.close()
+    probabilities = []
+    for network in classes.networks:
+        with torch.no_grad():
+            probabilities.append(network(torch.from_numpy(classes.windows[:5]))["logits"].softmax(1))
+    np.testing.assert_allclose(np.exp(given), torch.stack(probabilities).mean(0), atol=1e-5)
+
+
+def test_the_checkpoint_of_retrieval_becomes_a_bundle_with_the_tests_gallery(retrieval, tmp_path):
+    trained, _ = retrieval
+    export_bundle(**checkpoint_arguments(trained), out=tmp_path / "bundle.zip")
+    bundle = Bundle.open(tmp_path / "bundle.zip")
+    head = bundle.manifest.heads[0]
+    assert (head.output, head.metric) == ("embedding", "cosine")
+    items = [item["name"] for item in json.loads(bundle.read(head.items))]
+    assert items == [f"item{50 + at}" for at in range(20)]
+    np.testing.assert_array_equal(bundle.array(head.embeddings), kit.gallery(50, 20).embeddings["image"])
+    assert bundle.manifest.metrics["test"]["embedding/image"]["chance"]["top1"] == 0.05
+
+
+def test_subjects_are_deployed_by_name_or_place():
+    source = kit.Source(names=("a", "b", "c"), people=("s1", "s2", "s2"), n=30)
+    trained = run(source, kit.table(training={"epochs": 1, "batch_size": 20}, seeds=[0]))
+    assert trained.checkpoint.subjects == ("s1", "s2")
+    assert checkpoint_arguments(trained)["provenance"]["subject"] is None
+    by_name, by_place = (checkpoint_arguments(trained, subject=each) for each in ("s2", 1))
+    assert by_name["provenance"]["subject"] == by_place["provenance"]["subject"] == "s2"
+    assert by_name["name"] == "kit (s2)"
+    with pytest.raises(ConfigError, match=r"--subject is 's9'; the checkpoint 'kit' knows 0 \(s1\), 1 \(s2\)"):
+        checkpoint_arguments(trained, subject="s9")
+
+
+def test_standardised_targets_are_compared_as_they_were_learnt():
+    trained = run(
+        kit.Source(),
+        kit.table(
+            loss=[{"kind": "mse", "target": "image"}], training={"epochs": 12, "batch_size": 20, "learning_rate": 5e-3}
+        ),
     )
+    task = trained.checkpoint.tasks[0]
+    assert task.standardised
+    rows = kit.gallery().embeddings["image"]
+    np.testing.assert_allclose(trained.galleries[task.name], (rows - rows.mean(0)) / rows.std(0), rtol=1e-4, atol=1e-6)
+    assert trained.metrics["test"]["tasks"]["embedding/image"]["scores"]["top1"]["mean"] > 0.3
+
+
+def test_systems_that_are_fitted_by_a_formula():
+    table = kit.table(model={"system": "lda"}, loss=[], score=[{"kind": "classify"}], seeds=[0])
+    trained = run(kit.Source(noise=0.5), table)
+    assert trained.metrics["learning_curves"] == [{}]
+    assert trained.metrics["test"]["tasks"]["logits/label"]["scores"]["accuracy"]["mean"] > 0.8
+    with pytest.raises(ConfigError, match=r"system 'ubp' is trained by steps: declare a \[\[loss\]\]"):
+        run(kit.Source(), kit.table(loss=[]))
+
+
+def test_weights_are_taken_over_from_another_checkpoint(retrieval, tmp_path):
+    trained, _ = retrieval
+    trained.save(tmp_path)
+    still = {"epochs": 1, "batch_size": 20, "learning_rate": 1e-12}
+    init = {"checkpoint": str(tmp_path), "skip": ["projection.second.*"]}
+    begun = run(kit.Source(), kit.table(model={"system": "ubp", "init": init}, training=still, seeds=[1, 7]))
+    notes = begun.metrics["init"]
+    names = set(begun.networks[0].state_dict())
+    skipped = {name for name in names if name.startswith("projection.second")}
+    assert set(notes[0]["taken"]) == names - skipped
+    assert set(notes[0]["at_random"]) == skipped
+    for network, member in zip(begun.networks, (1, 0), strict=True):  # the same seed, else the first
+        for name in names - skipped:
+            torch.testing.assert_close(network.state_dict()[name], trained.networks[member].state_dict()[name])
+    with pytest.raises(ConfigError, match=r"no parameter of .* begins with 'encoder\.'"):
+        run(
+            kit.Source(),
+            kit.table(model={"system": "ubp", "init": {"checkpoint": str(tmp_path), "prefix": "encoder."}}),
+        )
+    with pytest.raises(ConfigError, match="no network of seed 5; it has"):
+        run(kit.Source(), kit.table(model={"system": "ubp", "init": {"checkpoint": str(tmp_path), "seed": 5}}))
+    with pytest.raises(ConfigError, match="holds no checkpoint"):
+        run(kit.Source(), kit.table(model={"system": "ubp", "init": str(tmp_path / "nowhere")}))
+
+
+def test_selection_takes_the_most_likely_setting_and_lists_all():
+    table = kit.table(**CLASSES | {"seeds": [0]})
+    table["select"] = {"vary": [{"key": "training.learning_rate", "values": [1e-9, 5e-3]}]}
     recipe = parse_recipe(table, "test")
-    workshop = Workshop(recipe, folder)
-    said: list[str] = []
-    chosen, rows = select(table, recipe, workshop, Progress(say=said.append))
-    assert chosen.conditioning.stream[0] == Filter(low=6.0, high=16.0)
-    assert [row["setting"]["conditioning.stream.0"] for row in rows] == bands[::-1]
-    assert rows[0]["nll"] < rows[1]["nll"]
+    workshop = Workshop(lambda _: kit.Source(noise=0.7))
+    said = []
+    chosen, rows = select(table, recipe, workshop, Here(workshop), Told(say=said.append))
+    assert chosen.training.learning_rate == 5e-3
+    assert [row["setting"]["training.learning_rate"] for row in rows] == [5e-3, 1e-9]
+    assert rows[0]["ensemble"]["nll"] < rows[1]["ensemble"]["nll"]
     assert len(said) == 2
+
+
+def test_selection_on_the_validation_part():
+    table = kit.table(seeds=[0], split={"validation": {"by": "session", "names": ["b"]}})
+    table["select"] = {"vary": [{"key": "training.learning_rate", "values": [1e-9, 3e-3]}]}
+    recipe = parse_recipe(table, "test")
+    workshop = Workshop(lambda _: kit.Source())
+    chosen, rows = select(table, recipe, workshop, Here(workshop), Told())
+    assert chosen.training.learning_rate == 3e-3
+    assert rows[0]["merit"] == rows[0]["scores"]["mrr"]["mean"]
+
+
+def test_each_session_may_be_the_test_once():
+    recipe = parse_recipe(kit.table(split={}, leave_one_out={"test": "session"}), "test")
+    given = list(each_test(recipe, Workshop(lambda _: kit.Source())))
+    assert [name for name, _, _ in given] == ["a", "b", "c"]
+    assert len({prefix for _, prefix, _ in given}) == 3
+    source = kit.Source()
+    workshop = Workshop(lambda _: source)
+    metrics = train(given[1][2], workshop, Here(workshop)).metrics
+    assert metrics["split"]["train"] == ["a", "c"]
+    assert metrics["split"]["test"] == ["b"]
+
+
+def test_recipes_travel_as_json():
+    """A cluster's workers get them so, and a checkpoint keeps them so."""
+    recipe = parse_recipe(kit.table(**CLASSES), "test")
+    assert msgspec.json.decode(msgspec.json.encode(recipe), type=Recipe) == recipe
 
 
 def test_calibration_finds_the_temperature_that_made_the_labels():
@@ -278,66 +303,57 @@ def test_calibration_finds_the_temperature_that_made_the_labels():
     sharp = np.exp(2 * logits) / np.exp(2 * logits).sum(1, keepdims=True)
     y = np.array([rng.choice(3, p=p) for p in sharp])
     said = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-    assert calibrate([Fold(said[None], y)])["temperature"] == pytest.approx(0.5, rel=0.1)
+    assert calibrate([Fold("all", said[None], y, 3)])["temperature"] == pytest.approx(0.5, rel=0.1)
 
 
 def test_calibration_says_why_it_stays_at_one():
-    assert "one training recording" in calibrate([])["why_not"]
+    assert "nothing was held out" in calibrate([])["why_not"]
     always_right = np.log(np.array([[[0.9, 0.1], [0.1, 0.9]]]))
-    given = calibrate([Fold(always_right, np.array([0, 1]))])
+    given = calibrate([Fold("a", always_right, np.array([0, 1]), 2)])
     assert given["temperature"] == 1.0
     assert "all 2 held-out windows are right" in given["why_not"]
 
 
-def test_score_counts_seeds_and_ensemble():
+def test_scores_of_classes():
     p = np.array([[[0.9, 0.1], [0.6, 0.4]], [[0.4, 0.6], [0.7, 0.3]]])
-    result = score([Fold(np.log(p), np.array([0, 1]))])
-    assert result["right_by_seed"] == [1, 0]
-    assert result["right"] == 1
-    assert result["nll"] == pytest.approx(-np.log([0.65, 0.35]).mean())
+    together = pooled(np.log(p))
+    np.testing.assert_allclose(np.exp(together), p.mean(0))
+    scores = class_scores(together, np.array([0, 1]))
+    assert scores["accuracy"] == 0.5
+    assert scores["nll"] == pytest.approx(-np.log([0.65, 0.35]).mean())
+    uneven = class_scores(np.log(np.array([[0.9, 0.1]] * 4)), np.array([0, 0, 0, 1]))
+    assert (uneven["accuracy"], uneven["balanced_accuracy"]) == (0.75, 0.5)
 
 
-def test_the_verb_on_the_command_line(folder, tmp_path):
-    """A real process: JSON on standard output, a checkpoint in the folder; a bad recipe ends with exit code 2."""
-    recipe = tmp_path / "r.toml"
-    recipe.write_text(
-        'name = "cli"\nseeds = [0]\nlabels = { left = ["L"], right = ["R"] }\nwindow = { tmin = 0.0, tmax = 2.0 }\n'
-        'recordings = { train = ["a.edf"], test = ["c.edf"] }\ntraining = { epochs = 1 }\nmodel = { width = 2 }\n'
-    )
-    command = [sys.executable, "-m", "rtdecode", "train", str(recipe), "--data", str(folder), "--out"]
-    done = subprocess.run([*command, str(tmp_path / "out"), "--json"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    given = json.loads(done.stdout.splitlines()[-1])
-    assert given["metrics"]["test"]["trials"] == 10
-    assert Trained.load(Path(given["checkpoint"])).checkpoint.name == "cli"
-    recipe.write_text(recipe.read_text() + "epochs = 3\n")
-    bad = subprocess.run([*command, str(tmp_path / "out")], capture_output=True, text=True, check=False)
-    assert bad.returncode == 2
-    assert "unknown field `epochs`" in bad.stderr
-    assert "Traceback" not in bad.stderr
+def test_ranks_count_ties_against_the_truth_so_that_no_constant_wins():
+    scores = np.array([[0.1, 0.9, 0.5], [0.3, 0.3, 0.3], [0.2, 0.1, 0.0]])
+    assert ranks(scores, np.array([2, 1, 0])).tolist() == [1, 2, 0]
+    found = rank_scores(np.array([0, 4, 20]), 50)
+    assert found["top1"] == pytest.approx(1 / 3)
+    assert found["top5"] == pytest.approx(2 / 3)
+    assert found["mrr"] == pytest.approx((1 + 1 / 5 + 1 / 21) / 3)
+    assert found["median_rank"] == 5
+    with pytest.raises(ConfigError, match="gives NaN or Inf"):
+        similarities(np.array([[np.nan]], np.float32), np.ones((2, 1), np.float32), "dot")
 
 
-def test_the_verb_selects_and_keeps_the_table(folder, tmp_path):
-    recipe = tmp_path / "r.toml"
-    recipe.write_text(
-        'name = "cli"\nseeds = [0]\nlabels = { left = ["L"], right = ["R"] }\nwindow = { tmin = 0.0, tmax = 2.0 }\n'
-        'recordings = { train = ["a.edf", "b.edf"] }\ntraining = { epochs = 2 }\nmodel = { width = 2 }\n'
-        '[[select.vary]]\nkey = "model.width"\nvalues = [2, 3]\n'
-    )
-    command = [sys.executable, "-m", "rtdecode", "train", str(recipe), "--data", str(folder), "--select", "--out"]
-    done = subprocess.run([*command, str(tmp_path / "out")], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    back = Trained.load(tmp_path / "out")
-    rows = back.metrics["selection"]
-    assert {row["setting"]["model.width"] for row in rows} == {2, 3}
-    assert rows[0]["nll"] <= rows[1]["nll"]
-    assert back.checkpoint.model["width"] == rows[0]["setting"]["model.width"]
-    assert "selected: {'model.width'" in done.stdout
+def test_intervals():
+    assert wilson(13, 15) == pytest.approx((0.6212, 0.9626), abs=1e-3)
+    hits = np.repeat([1.0, 0.0, 1.0, 1.0], 10)
+    low, high = bootstrap(hits, np.repeat(np.arange(4), 10))
+    alone = bootstrap(hits, np.arange(40))
+    assert low < alone[0] < 0.75 < alone[1] < high, "forty trials of four stimuli tell less than forty stimuli"
+
+
+def test_an_output_that_is_not_there_is_named(retrieval):
+    with pytest.raises(ConfigError, match=r"output 'words' is to be scored; this encoder gives embedding"):
+        predict(retrieval[0].networks[0], kit.trials(0, 3), ["words"])
 
 
 @pytest.mark.parametrize("place", ["rtdecode_models.cli", "rtdecode_export.cli"])
 def test_the_verbs_are_listed_without_loading_torch(place):
-    code = f"import sys, {place}; sys.exit('torch' in sys.modules or 'onnxruntime' in sys.modules)"
+    heavy = {"torch", "onnxruntime", "matplotlib", "distributed"}
+    code = f"import sys, {place}; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -184,6 +184,7 @@ class Trained:
             if deployed.raw is not None:
                 arrays[f"deployment/{name}/raw"] = deployed.raw
             arrays |= {f"deployment/{name}/array/{key}": value for key, value in deployed.arrays.items()}
+            arrays |= {f"deployment/{name}/label/{key}": value for key, value in deployed.labels.items()}
         # safetensors writes memory as it lies: an array in another order would come back scrambled.
         save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, folder / "windows.safetensors")
         (folder / "checkpoint.json").write_bytes(pretty(self.checkpoint))
@@ -302,5 +303,6 @@ def _deployments(arrays: Mapping[str, NDArray[Any]], starts: Mapping[str, tuple[
         prefix = f"deployment/{name}/"
         own = {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
         chain = {key.removeprefix("array/"): value for key, value in own.items() if key.startswith("array/")}
-        found[name] = Deployed(chain, own["windows"], own.get("raw"), raw_starts)
+        labels = {key.removeprefix("label/"): value for key, value in own.items() if key.startswith("label/")}
+        found[name] = Deployed(chain, own["windows"], own.get("raw"), raw_starts, labels)
     return found

@@ -145,9 +145,7 @@ def fit(job: Job, hooks: Hooks | None = None, world: World | None = None) -> Fit
             network.fit(job.train)
             return Fitted(network.eval(), notes=notes)
         if not job.recipe.loss:
-            raise ConfigError(
-                f"the system {job.recipe.model.system!r} is trained by steps; declare at least one [[loss]]"
-            )
+            raise ConfigError(f"the system {job.recipe.model.system!r} is trained by steps: declare a [[loss]]")
         network.prepare(job.train)
         freeze(network, job.recipe.model.freeze)
         curves, best_epoch = _Fitting(job, network, hooks, world).run()

@@ -302,4 +302,5 @@ def _gallery(dataset: Dataset, test: Trials | None) -> Gallery | None:
 def _kept(deployed: Deployed) -> Deployed:
     """With as many of its windows as are kept, those that lie in the raw piece among them."""
     count = max(KEPT_WINDOWS, len(deployed.raw_starts))
-    return replace(deployed, windows=np.ascontiguousarray(deployed.windows[:count], np.float32))
+    labels = {name: values[:count] for name, values in deployed.labels.items()}
+    return replace(deployed, windows=np.ascontiguousarray(deployed.windows[:count], np.float32), labels=labels)
