@@ -173,8 +173,8 @@ def split_data(split: Split, source: TrialSource) -> Parts:
             seed = split.seed + (part == "validation")
             drawn[part] = draw_trials(dataset.train, rows, held, split.stratify, seed, f"split.{part}")
             rows = np.setdiff1d(rows, drawn[part])
-    if drawn:
-        dataset = source.dataset(sessions.train, rows)
+    if drawn and dataset.arrays:
+        dataset = source.dataset(sessions.train, rows)  # what was fitted had seen what is now held out
     whole = dataset.train
     parts = {part: whole.take(those) for part, those in drawn.items()}
     if sessions.validation:
