@@ -152,7 +152,9 @@ def test_other_montages_are_rolled_out_around_the_vertex():
         [Channel(f"E{n:03d}x", "eeg", "V", at(*place, 0.08 + 0.01 * n)) for n, place in enumerate(places)]
     )
     assert found is not None
-    np.testing.assert_allclose(found, [[0.5, 0.5], [0.75, 0.5], [1.0, 0.5], [0.0, 0.5], [0.5, 1.0], [0.5, 0.0]], atol=1e-9)
+    np.testing.assert_allclose(
+        found, [[0.5, 0.5], [0.75, 0.5], [1.0, 0.5], [0.0, 0.5], [0.5, 1.0], [0.5, 0.0]], atol=1e-9
+    )
 
 
 def test_electrodes_in_the_brain_are_seen_from_above():
