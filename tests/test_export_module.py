@@ -1,5 +1,6 @@
 """Modules of one's own: layouts, weights, contracts declared or taken over, and what a deployed graph may not hold."""
 
+import dataclasses
 import sys
 
 import numpy as np
@@ -131,12 +132,16 @@ def test_files_beside_a_contract_are_read(mine):
 def test_real_windows_and_their_labels_come_from_files(mine):
     np.save(mine / "windows.npy", np.ones((4, 20, 3)))
     np.save(mine / "labels.npy", np.array([0, 1, -1, 0], np.int16))
-    files = Given(contract=mine / "contract.toml", windows=mine / "windows.npy", labels=mine / "labels.npy")
+    text = TOML.replace('kind = "embedding"', 'kind = "classify"\nlabels = ["a", "b"]')
+    (mine / "classes.toml").write_text(text)
+    files = Given(contract=mine / "classes.toml", windows=mine / "windows.npy", labels=mine / "labels.npy")
     given = arguments_of("mine_of_the_test:Net", files)
     assert given["real_windows"].dtype == np.float32
     assert given["real_windows"].shape == (4, 20, 3)
-    assert given["labels"].tolist() == [0, 1, -1, 0]
+    assert {name: values.tolist() for name, values in given["labels"].items()} == {"embedding": [0, 1, -1, 0]}
     assert given.get("real", True)
+    with pytest.raises(ConfigError, match="--labels are for a head that chooses"):
+        arguments_of("mine_of_the_test:Net", dataclasses.replace(files, contract=mine / "contract.toml"))
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def arguments(**changes):
         "heads": [ClassifyHead(output="logits", labels=("a", "b", "c")), EmbeddingHead(output="embedding")],
         "outputs": ["embedding", "logits"],
         "real_windows": np.random.default_rng(0).standard_normal((40, TIME, CHANNELS)).astype(np.float32),
-        "labels": np.arange(40) % 3 - (np.arange(40) > 35),
+        "labels": {"logits": np.arange(40) % 3 - (np.arange(40) > 35)},
         **changes,
     }
 
@@ -327,8 +327,8 @@ def test_a_precision_beyond_its_limits_is_refused_unless_it_is_accepted(tmp_path
         ({"precisions": ["fp32", "fp8"]}, ConfigError, "precisions are fp32, fp8; expected some of fp32, fp16"),
         ({"precisions": ["fp16", "fp16"]}, ConfigError, "each once"),
         ({"precisions": []}, ConfigError, "precisions are none"),
-        ({"labels": np.zeros(3, np.int64)}, BundleError, r"labels of the real windows are int64 of shape \(3,\)"),
-        ({"labels": np.zeros(40)}, BundleError, "float64 of shape"),
+        ({"labels": {"logits": np.zeros(3, np.int64)}}, BundleError, r"labels of 'logits' are int64 of shape \(3,\)"),
+        ({"labels": {"logits": np.zeros(40)}}, BundleError, "float64 of shape"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path, change, error, says):
@@ -363,7 +363,9 @@ def test_drift_by_hand():
     given = exact.copy()
     given[1] = [2, 1, 2.1, 2.2, 2.3, 2.4]  # the first choice of window 1 falls to the last place
     heads = [ClassifyHead(output="y", labels=tuple("abcdef"))]
-    found = measure({"y": exact}, {"y": given[1:]}, np.array([1, 2]), "by hand", heads, {}, np.array([0, 1, -1]))[0]
+    found = measure(
+        {"y": exact}, {"y": given[1:]}, np.array([1, 2]), "by hand", heads, {}, {"y": np.array([0, 1, -1])}
+    )[0]
     assert (found.windows, found.worst_window) == (2, 1)
     assert found.max_abs == pytest.approx(2.2)
     assert found.share == pytest.approx(2.2 / 5)
@@ -382,7 +384,7 @@ def test_retrieval_chooses_by_the_gallerys_metric():
         (RetrieveHead(output="y", items="items.json", embeddings="e.npy", metric="dot"), 1.0),
     )
     for head, same in heads:
-        found = measure({"y": exact}, {"y": given}, np.array([0]), "", [head], {"e.npy": gallery}, None)[0]
+        found = measure({"y": exact}, {"y": given}, np.array([0]), "", [head], {"e.npy": gallery}, {})[0]
         assert found.top1 == same
         assert found.top5 is None
 

@@ -51,7 +51,7 @@ def export_bundle(
     files: Mapping[str, bytes | NDArray[Any]] | None = None,
     metrics: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
-    labels: NDArray[np.int64] | None = None,
+    labels: Mapping[str, NDArray[np.int64]] | None = None,
     real: bool = True,
     tolerance: float = 1e-4,
     overwrite: bool = False,
@@ -93,9 +93,9 @@ def export_bundle(
         Further files: galleries, pictures, the recipe. By file name.
     metrics, provenance : mapping
         For the manifest. Versions and the date are added to the provenance.
-    labels : ndarray of int64, shape (n,), optional
-        The right choice of each real window: a place among a classifier's labels or a row of the gallery; -1 where it
-        is unknown.
+    labels : mapping of str to ndarray of int64, shape (n,), optional
+        Output name -> the right choice of each real window: a place among a classifier's labels or a row of the
+        gallery; -1 where it is unknown.
     real : bool
         Whether `real_windows` are what they are called. The report says so where they are not.
     tolerance : float
@@ -124,6 +124,7 @@ def export_bundle(
     BundleError
         `real_windows` or `raw` do not fit, or `out` exists.
     """
+    labels = labels or {}
     _check_windows(real_windows, raw, raw_starts, labels)
     places = _places(out, precisions, overwrite, real=real)
     graph = to_onnx(module, (real_windows.shape[1], real_windows.shape[2]), outputs)
@@ -241,7 +242,7 @@ def _check_windows(
     windows: NDArray[np.float32],
     raw: NDArray[np.float32] | None,
     raw_starts: Sequence[int],
-    labels: NDArray[np.int64] | None,
+    labels: Mapping[str, NDArray[np.int64]],
 ) -> None:
     if windows.ndim != 3 or windows.dtype != np.float32 or len(windows) == 0:
         raise BundleError(
@@ -255,11 +256,12 @@ def _check_windows(
         raise BundleError("a raw golden recording and the starts of its windows go together; one of them is missing")
     if len(raw_starts) > len(windows):
         raise BundleError(f"{len(raw_starts)} raw starts are given for {len(windows)} real windows")
-    if labels is not None and (labels.shape != (len(windows),) or not np.issubdtype(labels.dtype, np.integer)):
-        raise BundleError(
-            f"the labels of the real windows are {labels.dtype} of shape {labels.shape}; expected whole numbers of "
-            f"shape ({len(windows)},), -1 where a label is unknown"
-        )
+    for name, values in labels.items():
+        if values.shape != (len(windows),) or not np.issubdtype(values.dtype, np.integer):
+            raise BundleError(
+                f"the labels of {name!r} are {values.dtype} of shape {values.shape}; expected whole numbers of shape "
+                f"({len(windows)},), -1 where a label is unknown"
+            )
 
 
 def _places(out: Path, precisions: Sequence[Precision], overwrite: bool, *, real: bool) -> dict[Precision, Path]:
@@ -355,7 +357,7 @@ def _try(
         found = _run_as_the_daemon_does(bundle, golden)
     rows = np.arange(len(next(iter(golden.values()))))
     drifts = measure(
-        golden, found, rows, "the daemon's engine", manifest.heads, _galleries(manifest.heads, contents), None
+        golden, found, rows, "the daemon's engine", manifest.heads, _galleries(manifest.heads, contents), {}
     )
     if variant.precision == "fp32":
         _refuse_above(tolerance, drifts, "the daemon's engine, on the golden windows")

@@ -59,6 +59,11 @@ def checkpoint_arguments(
         "heads": heads,
         "outputs": list(encoder.outputs),
         "real_windows": deployed.windows,
+        "labels": {
+            task.output: deployed.labels[task.label]
+            for task in reversed(checkpoint.tasks)  # an output's head is that of its first task
+            if isinstance(task, Classes) and task.label in deployed.labels
+        },
         "raw": deployed.raw,
         "raw_starts": deployed.raw_starts,
         "files": files | {"metrics.json": pretty(trained.metrics), "recipe.json": pretty(checkpoint.recipe)},

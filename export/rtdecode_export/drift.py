@@ -82,7 +82,7 @@ def measure(
     how: str,
     heads: Sequence[HeadSpec],
     galleries: Mapping[str, NDArray[Any]],
-    labels: NDArray[np.int64] | None,
+    labels: Mapping[str, NDArray[np.int64]],
 ) -> tuple[Drift, ...]:
     """Compare outputs with PyTorch's.
 
@@ -100,11 +100,11 @@ def measure(
         What outputs are for.
     galleries : mapping of str to ndarray, shape (items, width)
         File name -> embeddings, for retrieval heads.
-    labels : ndarray of int64, shape (n,), optional
-        Right choice of each window: a row of the gallery or a place among a classifier's labels; -1 where unknown.
+    labels : mapping of str to ndarray of int64, shape (n,)
+        Output name -> right choice of each window: a row of the gallery or a place among a classifier's labels; -1
+        where it is unknown.
     """
     chosen = {head.output: head for head in heads}
-    known = None if labels is None else labels[rows]
     drifts = []
     for name, value in given.items():
         one, other = (a.astype(np.float64).reshape(len(rows), -1) for a in (expected[name][rows], value))
@@ -121,7 +121,7 @@ def measure(
                 worst_window=int(rows[errors.argmax()]),
                 cosine_min=float(cosines.min()),
                 cosine_mean=float(cosines.mean()),
-                **_choices(one, other, chosen.get(name), galleries, known),
+                **_choices(one, other, chosen.get(name), galleries, labels[name][rows] if name in labels else None),
             )
         )
     return tuple(drifts)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from rtdecode.encode.manifest import ClassifyHead, RetrieveHead
 from rtdecode.errors import ConfigError
 from rtdecode_export.bundle import check_arguments
 from rtdecode_export.declared import like, noise_windows, read_declared, read_labels, read_windows
@@ -105,7 +106,10 @@ def _module(source: str, module: torch.nn.Module, given: Given) -> dict[str, Any
     if given.labels is not None:
         if given.windows is None:
             raise ConfigError("--labels names the right choices of --windows, which are not given")
-        arguments["labels"] = read_labels(given.labels)
+        choosing = [head.output for head in arguments["heads"] if isinstance(head, ClassifyHead | RetrieveHead)]
+        if not choosing:
+            raise ConfigError("--labels are for a head that chooses, and only embeddings are declared")
+        arguments["labels"] = {choosing[0]: read_labels(given.labels)}
     return arguments
 
 

@@ -44,15 +44,15 @@ class Measurement:
         What the outputs are for.
     galleries : mapping of str to ndarray, shape (items, width)
         File name -> embeddings, for retrieval heads.
-    labels : ndarray of int64, shape (n,), optional
-        Right choices; -1 where unknown.
+    labels : mapping of str to ndarray of int64, shape (n,)
+        Output name -> right choices; -1 where unknown.
     """
 
     windows: Floats
     expected: Mapping[str, Floats]
     heads: Sequence[HeadSpec]
     galleries: Mapping[str, NDArray[Any]]
-    labels: NDArray[np.int64] | None
+    labels: Mapping[str, NDArray[np.int64]]
 
     def exact(self, graph: Graph) -> tuple[Drift, ...]:
         """The parity of the graph in fp32, on all windows."""

@@ -180,9 +180,10 @@ class RecordedSource:
         if not mine:
             raise ConfigError(f"no training session is of {subject!r}; there are {', '.join(fitted.train.subjects)}")
         arrays = fitted.arrays_of(subject)
-        windows = self._cut(mine[0], fitted.contract, fitted.conditioning, arrays).x[:DEPLOYED_WINDOWS]
+        made = self._cut(mine[0], fitted.contract, fitted.conditioning, arrays)
         raw, starts = self._raw(mine[0], fitted.contract, fitted.conditioning, arrays)
-        return Deployed(arrays, windows, raw, starts)
+        labels = self._labels(made.markers[:DEPLOYED_WINDOWS])
+        return Deployed(arrays, made.x[:DEPLOYED_WINDOWS], raw, starts, labels)
 
     @property
     def _rule(self) -> ChannelRule:
@@ -243,11 +244,6 @@ class RecordedSource:
                 f"{', '.join(names)} give no usable window; {dict(lost)} windows were due but unusable"
             )
         markers = [marker for made in cuts for marker in made.markers]
-        labels, classes = {}, {}
-        if self._spec.labels:
-            known = {marker: label_of(marker, self._spec.labels) for marker in set(markers)}
-            labels[LABEL] = np.array([known[marker] for marker in markers], np.int64)
-            classes[LABEL] = tuple(self._spec.labels)
         return Trials(
             x=np.concatenate([made.x for made in cuts if len(made.x)]),
             sfreq=cuts[0].sfreq,
@@ -255,11 +251,18 @@ class RecordedSource:
             session=np.repeat(np.arange(len(names)), counts).astype(np.int64),
             subjects=tuple(subjects),
             sessions=tuple(names),
-            labels=labels,
-            classes=classes,
+            labels=self._labels(markers),
+            classes={LABEL: tuple(self._spec.labels)} if self._spec.labels else {},
             item=np.array([self._row_of[marker] for marker in markers], np.int64) if self._gallery else None,
             gallery=self._gallery,
         )
+
+    def _labels(self, markers: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+        """The class of each window, by its marker; nothing where no classes are declared."""
+        if not self._spec.labels:
+            return {}
+        known = {marker: label_of(marker, self._spec.labels) for marker in set(markers)}
+        return {LABEL: np.array([known[marker] for marker in markers], np.int64)}
 
     def _cut(self, name: str, contract: Contract, chain: Conditioning, arrays: Mapping[str, NDArray[Any]]) -> Cut:
         """Windows of one session; what declared chains gave is remembered."""

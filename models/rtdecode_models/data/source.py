@@ -1,7 +1,7 @@
 """Where trials come from: sessions of people, and the chain that is fitted on some of them and applied to others."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,12 +24,15 @@ class Deployed:
         A piece of recording from the start of a segment, in SI units; None where the data hold windows only.
     raw_starts : tuple of int
         Where windows begin in `raw`, in conditioned samples.
+    labels : mapping of str to ndarray of int64, shape (n,)
+        Label name -> class of each of `windows`, where they have classes.
     """
 
     arrays: Mapping[str, NDArray[Any]]
     windows: NDArray[np.float32]
     raw: NDArray[np.float32] | None = None
     raw_starts: tuple[int, ...] = ()
+    labels: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
 
 class TrialSource(Protocol):

@@ -184,8 +184,10 @@ class WindowedSource:
         if not mine:
             raise ConfigError(f"no training session is of {subject!r}; there are {', '.join(fitted.train.subjects)}")
         arrays = fitted.arrays_of(subject)
-        x = self._read(mine[0]).x[:DEPLOYED_WINDOWS]
-        return Deployed(arrays, self._condition(x, arrays, self._fitted_steps))
+        read = self._read(mine[0])
+        labels = {label: read.labels[label][:DEPLOYED_WINDOWS] for label in self._live.classes}
+        windows = self._condition(read.x[:DEPLOYED_WINDOWS], arrays, self._fitted_steps)
+        return Deployed(arrays, windows, labels=labels)
 
     @property
     def _fitted_steps(self) -> Conditioning:
