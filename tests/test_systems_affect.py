@@ -317,7 +317,7 @@ def test_a_denoiser_learns_to(tmp_path):
     clean = torch.from_numpy(clean_eeg(rng, 128, 64, 128.0).reshape(64, 2, 64).transpose(0, 2, 1).copy())
     optimiser = torch.optim.Adam(encoder.parameters(), lr=3e-3)
     losses = []
-    for _ in range(50):
+    for _ in range(120):
         loss = encoder(clean)["loss_denoising"]
         optimiser.zero_grad()
         loss.backward()
