@@ -5,9 +5,9 @@ the training subjects are on average: functional alignment with the trunk's own 
 of Haxby et al., "A common, high-dimensional model of the representational space", Neuron 2011). Means over trials are
 compared, and not trials, so that the noise of single trials does not shrink the map.
 
-MindBridge (Wang et al., CVPR 2024, arXiv 2404.07850) calls it reset-tuning: what is near the signal is subject-specific
-and begins anew, what lies deep is shared and is taken over. There both are then trained; here the trunk is frozen
-unless `Tuning.trunk` says otherwise.
+MindBridge (Wang et al., CVPR 2024, arXiv 2404.07850) adapts to a new subject by what it calls reset-tuning, read here
+as: what is near the signal is subject-specific and begins anew, what lies deep is shared and taken over. The trunk is
+then frozen, unless `Tuning.trunk` says otherwise.
 """
 
 import contextlib

@@ -53,8 +53,9 @@ class CrossSubjectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         How many channels each subject has, in the order of the data's subjects: windows are as wide as the widest, and
         of each the first ones are taken. Empty where all have all.
     train : str
-        ``all``; or ``front``: the trunk is another training's (``start_from``) and stays as it is. With ``all`` and
-        ``start_from``, fronts begin anew on a trunk that is trained already: MindBridge's reset-tuning.
+        ``all``; or ``front``: the trunk is another training's (``init``) and stays as it is. With ``all`` and
+        ``init``, fronts begin anew on a trunk that is trained already: reset-tuning, as
+        MindBridge calls it.
     """
 
     trunk: str
