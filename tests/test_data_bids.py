@@ -11,6 +11,7 @@ pytest.importorskip("pybv", reason="the tests write BrainVision files: pip insta
 
 from rtdecode.errors import ConfigError, RecordingError  # noqa: E402
 from rtdecode_models.data.bids import name_of, read_run, sidecar  # noqa: E402
+from rtdecode_models.data.helmets import read_helmet  # noqa: E402
 from rtdecode_models.data.open import open_source, parse_data  # noqa: E402
 from rtdecode_models.data.splits import Held, Split, split_data  # noqa: E402
 
@@ -233,10 +234,41 @@ def test_a_published_ieeg_set(shared_data):
 
 def test_a_format_that_is_not_replayed_says_so(root, tmp_path):
     copy = shutil.copytree(root, tmp_path / "copy")
-    folder = copy / "sub-03" / "meg" / "sub-03_task-hands_meg.ds"
+    folder = copy / "sub-03" / "ieeg" / "sub-03_task-hands_ieeg.mefd"
     folder.mkdir(parents=True)
-    with pytest.raises(ConfigError, match=r"sub-03_task-hands_meg.ds is of a format that the daemon does not replay"):
-        opened(copy, datatype="meg")
+    with pytest.raises(ConfigError, match=r"sub-03_task-hands_ieeg.mefd is of a format that is not read here"):
+        opened(copy, datatype="ieeg")
+
+
+def test_a_kit_run_is_read_through_mne(tmp_path, shared_data):
+    folder = tmp_path / "sub-01" / "meg"
+    folder.mkdir(parents=True)
+    (tmp_path / "dataset_description.json").write_text("{}")
+    run = folder / "sub-01_task-hands_meg.con"
+    shutil.copy(shared_data / "meg" / "KIT" / "MQKIT_125_2sec.con", run)
+    raw = mne.io.read_raw_kit(run, verbose="error")
+    types = {"mag": "MEGGRADAXIAL", "ref_meg": "MEGREFMAG", "misc": "MISC", "stim": "TRIG"}
+    rows = [
+        f"{name}\t{types[kind]}\t{'T' if 'mag' in kind or 'ref' in kind else 'n/a'}"
+        for name, kind in zip(raw.ch_names, raw.get_channel_types(), strict=True)
+    ]
+    (folder / "sub-01_task-hands_channels.tsv").write_text("\n".join(["name\ttype\tunits", *rows]))
+    (folder / "sub-01_task-hands_events.tsv").write_text("onset\tduration\ttrial_type\n0.5\t0\tleft\n1.2\t0\tright\n")
+    dataset = opened(
+        tmp_path, datatype="meg", channels=["MEG 0*"], fit={"scaling": "none", "whitening": "none"}, conditioning={}
+    ).dataset(["sub-01_task-hands"])
+    assert {(channel.type, channel.unit) for channel in dataset.contract.channels} == {("mag", "T")}
+    expected = raw.get_data(picks=[c.name for c in dataset.contract.channels])[:, 500:1000].T
+    np.testing.assert_allclose(dataset.train.x[0], expected, rtol=1e-6)
+    kinds = [channel.type for channel in read_run(tmp_path, run, "trial_type").info.channels]
+    assert kinds == raw.get_channel_types()
+    with pytest.raises(RecordingError, match=r"no.con cannot be read"):
+        read_helmet(_damaged(tmp_path / "no.con"))
+
+
+def _damaged(path):
+    path.write_bytes(b"nothing")
+    return path
 
 
 def test_a_folder_that_is_no_data_set(tmp_path):

@@ -1,8 +1,9 @@
 """BIDS data sets (EEG, MEG, iEEG): which runs there are, and each as a recording with its sidecars' word.
 
-The samples are read by the daemon's own `RecordingSource`. ``channels.tsv`` says types, units and which channels are
-bad, ``events.tsv`` what the markers are, ``electrodes.tsv`` and ``coordsystem.json`` where the sensors are. Gorgolewski
-and others, "The brain imaging data structure", Scientific Data 3, 2016, and the specification 1.10.
+The daemon's own `RecordingSource` reads the samples, MNE those of CTF and KIT. ``channels.tsv`` says types,
+units and which channels are bad, ``events.tsv`` what the markers are, ``electrodes.tsv`` and ``coordsystem.json`` where
+the sensors are. Gorgolewski and others, "The brain imaging data structure", Scientific Data 3, 2016, and the
+specification 1.10.
 """
 
 import csv
@@ -18,16 +19,19 @@ from rtdecode.errors import ConfigError, RecordingError
 from rtdecode.signal import DATA_TYPES, Batch, Channel, Marker
 from rtdecode.sources.units import channel_type, si_unit, to_si
 from rtdecode_models.data.galleries import read_gallery
+from rtdecode_models.data.helmets import READERS, read_helmet
 from rtdecode_models.data.recorded import RecordedSource, Session
 from rtdecode_models.data.recordings import Recording, read_recording
 from rtdecode_models.data.spec import Bids
 
-#: Endings of recordings that BIDS allows and the daemon replays; then those that it does not.
-_READ = (".fif", ".vhdr", ".edf", ".bdf", ".set")
-_NOT_READ = (".ds", ".con", ".sqd", ".kdf", ".nwb", ".mefd", ".raw", ".pdf")
+#: Endings of recordings that BIDS allows and that are read here; then those that are not.
+_READ = (".fif", ".vhdr", ".edf", ".bdf", ".set", *READERS)
+_NOT_READ = (".kdf", ".nwb", ".mefd", ".raw", ".pdf")
 #: Metres in a unit of coordinates.
 _METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3}
 _NOT_THERE = ("n/a", "")
+#: Types that only BIDS spells so.
+_REFERENCES = ("MEGREFMAG", "MEGREFGRADAXIAL", "MEGREFGRADPLANAR")
 
 Row = Mapping[str, str]
 Place = tuple[float, float, float]
@@ -74,7 +78,7 @@ def read_run(root: Path, path: Path, event_column: str) -> Recording:
     RecordingError
         A data channel has no unit, or another than the file itself declares.
     """
-    recording = read_recording(path.parent, path.name)
+    recording = read_helmet(path) if path.suffix in READERS else read_recording(path.parent, path.name)
     table = {row["name"]: row for row in _table(sidecar(root, path, "channels", ".tsv"), ("name", "type", "units"))}
     known = [name for name in recording.info.names if name in table]
     if table and not known:
@@ -157,7 +161,7 @@ def _or_any(names: Sequence[str]) -> str:
 def _session(root: Path, path: Path, spec: Bids) -> Session:
     if path.suffix in _NOT_READ:
         raise ConfigError(
-            f"{path} is of a format that the daemon does not replay; save it as FIF, EDF, BDF, BrainVision or EEGLAB "
+            f"{path} is of a format that is not read here; save it as FIF, EDF, BDF, BrainVision or EEGLAB "
             "(mne_bids.write_raw_bids does)"
         )
     if sidecar(root, path, "channels", ".tsv") is None:
@@ -177,7 +181,7 @@ def _channel(channel: Channel, row: Row | None, places: Mapping[str, Place], pat
     place = places.get(channel.name, channel.position)
     if row is None:
         return replace(channel, position=place), 1.0
-    kind = channel_type(row["type"]) or channel.type
+    kind = "ref_meg" if row["type"] in _REFERENCES else channel_type(row["type"]) or channel.type
     unit, factor = si_unit(row["units"]) if row["units"] not in _NOT_THERE else ("", 1.0)
     if kind not in DATA_TYPES:
         return Channel(channel.name, kind, channel.unit, place), 1.0
