@@ -73,7 +73,7 @@ def _entry(
 
 
 ENTRIES = (
-    _entry("small", 4_728_760, 4_565_137, hop=0.5, budget_ms=300.0),
-    _entry("base", 21_919_528, 21_297_409, hop=1.0, budget_ms=900.0),
-    _entry("large", 43_183_144, 42_561_025, hop=2.0, budget_ms=1800.0),
+    _entry("small", 4_728_760, 4_565_137, hop=0.5, budget_ms=200.0),
+    _entry("base", 21_919_528, 21_297_409, hop=1.0, budget_ms=700.0),
+    _entry("large", 43_183_144, 42_561_025, hop=2.0, budget_ms=1400.0),
 )
