@@ -17,12 +17,12 @@ Array = NDArray[np.float64]
 POINTS = 9
 
 
-def log_posterior(subject: Subject, shown: Shown, amplitudes: Array) -> Array:
+def log_posterior(subject: Subject, shown: Shown, amplitudes: Array, wander: float = WANDER) -> Array:
     r"""Posterior probability of each candidate, all equally likely before, given a trial.
 
     Given latencies t and gain g, a trial is normal. With B the components' whitened courses at these latencies (one row
     each), u = B x, Q = B B' and the amplitudes w of a candidate, its mean is g w B and its covariance I + g^2 s^2 B' B,
-    s being `WANDER`. By the Woodbury identity, with M = (I + g^2 s^2 Q)^(-1), all of it lies in u:
+    s being `wander`. By the Woodbury identity, with M = (I + g^2 s^2 Q)^(-1), all of it lies in u:
 
     .. math:: \log p(x | i, t, g) = c(x) + g\, u M w_i - \tfrac 1 2 g^2 w_i M Q w_i
               + \tfrac 1 2 g^2 s^2 u M u - \tfrac 1 2 \log |M^{-1}|.
@@ -36,6 +36,8 @@ def log_posterior(subject: Subject, shown: Shown, amplitudes: Array) -> Array:
     shown : Shown
         Trials.
     amplitudes : ndarray, shape (candidates, components)
+    wander : float
+        As the trials were made with.
 
     Returns
     -------
@@ -57,9 +59,9 @@ def log_posterior(subject: Subject, shown: Shown, amplitudes: Array) -> Array:
             rows = edge + late
             gram, u = rows @ rows.T, along_edge + along_late
             for gain, share in zip(gains, log_mass, strict=True):
-                inverse = np.linalg.inv(unit + (gain * WANDER) ** 2 * gram)
+                inverse = np.linalg.inv(unit + (gain * wander) ** 2 * gram)
                 um = u @ inverse
-                trial = 0.5 * (gain * WANDER) ** 2 * (um * u).sum(axis=1) + 0.5 * np.linalg.slogdet(inverse)[1]
+                trial = 0.5 * (gain * wander) ** 2 * (um * u).sum(axis=1) + 0.5 * np.linalg.slogdet(inverse)[1]
                 power = 0.5 * gain**2 * ((weights @ inverse @ gram) * weights).sum(axis=1)
                 prior = logs[0][first] + logs[1][second] + share
                 np.logaddexp(total, prior + trial[:, None] + gain * (um @ weights.T) - power, out=total)
@@ -86,10 +88,10 @@ class Ideal:
     truth: NDArray[np.int64]
 
     def top(self, k: int) -> float:
-        """Share of trials with the truth among the `k` most probable."""
-        at = np.arange(len(self.truth))
-        own = self.log_posterior[at, self.truth]
-        return float(((self.log_posterior > own[:, None]).sum(axis=1) < k).mean())
+        """Share of trials with the truth among the `k` most probable; among equals by lot."""
+        own = self.log_posterior[np.arange(len(self.truth)), self.truth][:, None]
+        better, alike = (self.log_posterior > own).sum(axis=1), (self.log_posterior == own).sum(axis=1)
+        return float(np.clip((k - better) / alike, 0.0, 1.0).mean())
 
     def expected(self, k: int) -> float:
         """The same, as the posterior itself expects it: equal to `top` on average, where the model is the true one."""

@@ -242,7 +242,9 @@ class Shown:
     item: NDArray[np.int64]
 
 
-def show(rng: np.random.Generator, subject: Subject, amplitudes: Array, repetitions: int) -> Shown:
+def show(
+    rng: np.random.Generator, subject: Subject, amplitudes: Array, repetitions: int, wander: float = WANDER
+) -> Shown:
     """Show every image `repetitions` times, in random order.
 
     Parameters
@@ -252,11 +254,13 @@ def show(rng: np.random.Generator, subject: Subject, amplitudes: Array, repetiti
     subject : Subject
     amplitudes : ndarray, shape (images, components)
     repetitions : int
+    wander : float
+        Standard deviation of the amplitudes over the trials of one image.
     """
     item = rng.permutation(np.repeat(np.arange(len(amplitudes)), repetitions))
     gains = np.exp(GAIN_SPREAD * rng.standard_normal(len(item))).astype(np.float32)
     steps = [Grid.normal(*spread).places(rng, len(item)) for spread in SHIFTS]
     windows = subject.noise.sample(rng, len(item))
-    wander = WANDER * rng.standard_normal((len(item), amplitudes.shape[1]))
-    windows += gains[:, None, None] * subject.responses(amplitudes[item] + wander, np.stack(steps, axis=1))
+    own = amplitudes[item] + wander * rng.standard_normal((len(item), amplitudes.shape[1]))
+    windows += gains[:, None, None] * subject.responses(own, np.stack(steps, axis=1))
     return Shown(windows, item)

@@ -1,0 +1,213 @@
+"""Encoders on simulated experiments whose ideal score is known, beside ridge or another baseline on the same data.
+
+Every recipe of ``models/recipes/zoo`` is trained for each of its seeds; a seed stands for other people, other stimuli
+and other noise as well as for other weights. Scores are those of single test trials.
+
+    python benchmarks/known_answer.py ../shared/data/things_clip --out /tmp/known-answer --jobs 2 [--write]
+
+What is in ``--out`` already is not run again, so that a run that was broken off goes on. ``--write`` puts the table
+where `rtdecode zoo` reads it.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPES = ROOT / "models" / "recipes" / "zoo"
+RESULTS = ROOT / "models" / "rtdecode_models" / "zoo" / "results.json"
+
+#: What each experiment's encoders are measured against: the table ``model`` of the baseline, and what is scored.
+RIDGE = ({"system": "ridge"}, {"kind": "retrieve", "output": "embedding", "target": "image"})
+BASELINES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "things-eeg": RIDGE,
+    "things-meg": RIDGE,
+    "words": ({"system": "lda", "features": "log_power", "stretches": 15}, {"kind": "classify"}),
+    "imagery": ({"system": "csp-lda", "filters": 12}, {"kind": "classify"}),
+    "emotion": (
+        {"system": "lda", "features": "log_power", "stretches": 1, "label": "valence"},
+        {"kind": "classify", "label": "valence"},
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="a folder with real embeddings of test images, or any other folder")
+    parser.add_argument("--out", type=Path, required=True, help="where the result of each run is kept")
+    parser.add_argument("--only", nargs="*", default=[], help="names of recipes; all where none is given")
+    parser.add_argument("--seeds", nargs="*", type=int, default=None, help="instead of the recipes' own")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on one core")
+    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.relative_to(ROOT)}")
+    parser.add_argument("--one", nargs=2, metavar=("TABLE", "RESULT"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        run_one(Path(arguments.one[0]), Path(arguments.one[1]), arguments.data)
+        return
+    tables = [tomllib.loads(path.read_text("utf-8")) for path in sorted(RECIPES.glob("*.toml"))]
+    chosen = [table for table in tables if not arguments.only or table["name"] in arguments.only]
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    runs = {path: table for table in chosen for path, table in runs_of(table, arguments.seeds, arguments.out)}
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        list(pool.map(lambda run: start(*run, arguments.data), runs.items()))
+    entries = {table["name"]: collect(table, arguments.seeds, arguments.out) for table in chosen}
+    show(entries)
+    if arguments.write:
+        write(entries)
+
+
+def runs_of(table: dict[str, Any], seeds: list[int] | None, out: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Every run of a recipe and of its baseline, by the file that its result is written to."""
+    for seed in seeds or table["seeds"]:
+        own = with_seed(table, seed)
+        yield result_of(own, out), own
+        against = baseline_of(own)
+        yield result_of(against, out), against
+
+
+def with_seed(table: dict[str, Any], seed: int) -> dict[str, Any]:
+    """The recipe for one seed, which is that of the data as well."""
+    return {**table, "seeds": [seed], "data": {**table["data"], "seed": seed}}
+
+
+def baseline_of(table: dict[str, Any]) -> dict[str, Any]:
+    """The baseline on the very same data."""
+    model, score = BASELINES[table["data"]["experiment"]]
+    kept = {key: table[key] for key in ("seeds", "data", "split") if key in table}
+    name = "-".join([model["system"], *(f"{key}{value}" for key, value in sorted(table["data"].items()))])
+    plain = "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name)
+    return {"name": plain[:180], **kept, "model": model, "score": [score]}
+
+
+def result_of(table: dict[str, Any], out: Path) -> Path:
+    """Where the result of one run lies."""
+    return out / f"{table['name']}.{table['seeds'][0]}.json"
+
+
+def start(result: Path, table: dict[str, Any], data: Path) -> None:
+    """Run one in a process of its own, on one core, unless its result is there."""
+    if result.is_file() and json.loads(result.read_bytes())["table"] == table:
+        return
+    written = result.with_suffix(".table")
+    written.write_text(json.dumps(table), "utf-8")
+    command = [sys.executable, __file__, str(data), "--out", str(result.parent), "--one", str(written), str(result)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, env=environment)
+
+
+def run_one(written: Path, result: Path, data: Path) -> None:
+    """Train, test, and keep what counts."""
+    import torch
+
+    from rtdecode_models.provenance import code_commit
+    from rtdecode_models.training.parts import Workshop
+    from rtdecode_models.training.recipe import parse_recipe
+    from rtdecode_models.training.run import open_data
+    from rtdecode_models.training.train import train
+    from rtdecode_models.training.units import Here
+
+    torch.set_num_threads(1)
+    table = json.loads(written.read_text("utf-8"))
+    recipe = parse_recipe(table, str(written))
+    workshop = Workshop(lambda each: open_data(each, data))
+    started = time.perf_counter()
+    metrics = train(recipe, workshop, Here(workshop)).metrics
+    minutes = (time.perf_counter() - started) / 60
+    task = next(iter(metrics["test"]["tasks"].values()))
+    kept = {
+        "table": table,
+        "scores": {name: value["mean"] for name, value in task["scores"].items()},
+        "ceiling": metrics["ceiling"]["scores"],
+        "chance": task["chance"],
+        "trials": task["trials"],
+        "parameters": metrics["parameters"],
+        "minutes": minutes,
+        "commit": code_commit(),
+        "curve": metrics["learning_curves"][0].get("loss", []),
+    }
+    result.write_text(json.dumps(kept), "utf-8")
+    print(
+        result.stem, {name: round(value, 4) for name, value in kept["scores"].items()}, f"{minutes:.1f} min", flush=True
+    )
+
+
+def collect(table: dict[str, Any], seeds: list[int] | None, out: Path) -> dict[str, Any]:
+    """Mean and spread over seeds, of the encoder, of its baseline, and of the ideal."""
+    tables = [with_seed(table, seed) for seed in seeds or table["seeds"]]
+    own = [json.loads(result_of(each, out).read_bytes()) for each in tables]
+    against = [json.loads(result_of(baseline_of(each), out).read_bytes()) for each in tables]
+    first = own[0]
+    metrics = [name for name in ("top1", "top5", "accuracy") if name in first["scores"] and name in first["ceiling"]]
+    scores = {}
+    for name in metrics:
+        ceiling = [each["ceiling"][name] for each in own]
+        mine = [each["scores"][name] for each in own]
+        theirs = [each["scores"][name] for each in against]
+        scores[name] = {
+            "score": _spread(mine),
+            "baseline": _spread(theirs),
+            "ceiling": _spread(ceiling),
+            "gain": _spread([a - b for a, b in zip(mine, theirs, strict=True)]),
+            "share": _spread([a / c for a, c in zip(mine, ceiling, strict=True)]),
+            "baseline_share": _spread([b / c for b, c in zip(theirs, ceiling, strict=True)]),
+            "chance": first["chance"].get(name),
+        }
+    main_metric = metrics[0]
+    return {
+        "experiment": table["data"]["experiment"],
+        "simulated": True,
+        "data": table["data"],
+        "seeds": [each["table"]["seeds"][0] for each in own],
+        "metric": main_metric,
+        "share": scores[main_metric]["share"]["mean"],
+        "baseline": BASELINES[table["data"]["experiment"]][0]["system"],
+        "baseline_share": scores[main_metric]["baseline_share"]["mean"],
+        "scores": scores,
+        "test_trials": first["trials"],
+        "parameters": first["parameters"],
+        "minutes": round(sum(each["minutes"] for each in own), 2),
+        "commit": first["commit"],
+    }
+
+
+def _spread(values: list[float]) -> dict[str, Any]:
+    sd = statistics.stdev(values) if len(values) > 1 else None
+    return {
+        "mean": round(statistics.fmean(values), 4),
+        "sd": None if sd is None else round(sd, 4),
+        "each": [round(value, 4) for value in values],
+    }
+
+
+def show(entries: dict[str, dict[str, Any]]) -> None:
+    """A line for each encoder and score."""
+    print(f"{'':24}{'':10}{'score':>16}{'baseline':>16}{'ceiling':>9}{'share':>8}{'baseline':>10}")
+    for name, entry in entries.items():
+        for metric, row in entry["scores"].items():
+            cells = [f"{row[key]['mean']:.3f} +- {row[key]['sd'] or 0:.3f}" for key in ("score", "baseline")]
+            shares = [row[key]["mean"] for key in ("ceiling", "share", "baseline_share")]
+            print(
+                f"{name:24}{metric:10}{cells[0]:>16}{cells[1]:>16}{shares[0]:>9.3f}{shares[1]:>8.2f}{shares[2]:>10.2f}"
+            )
+
+
+def write(entries: dict[str, dict[str, Any]]) -> None:
+    """Replace these entries in the file, and leave the others."""
+    before = json.loads(RESULTS.read_bytes())["entries"] if RESULTS.is_file() else {}
+    table = {"written": f"{datetime.now(UTC):%Y-%m-%d}", "entries": dict(sorted({**before, **entries}.items()))}
+    RESULTS.write_text(json.dumps(table, indent=1) + "\n", "utf-8")
+    print(f"written: {RESULTS.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
