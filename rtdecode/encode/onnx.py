@@ -117,6 +117,10 @@ class OnnxEngine(WindowEngine):
         return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: batch}), strict=True))
 
 
+class _NoKernelError(EngineError):
+    """The file may be sound; the provider does not compute some operator in some type."""
+
+
 def import_onnxruntime() -> Any:
     """The module; `EngineError` says what to install where it is missing.
 
@@ -160,13 +164,16 @@ def _make_session(
     strict = fallback == "forbid"
     try:
         session = _create(runtime, onnx, provider, options, threads, spinning, strict=strict)
-    except BundleError as error:
-        # Is it the provider, or the file? The CPU can tell: where it does not load the file either, this raises.
-        session = _create(runtime, onnx, cpu, {}, threads, spinning, strict=False)
+    except (BundleError, _NoKernelError) as error:
+        unusable = not_available(provider, f"onnxruntime does not run the model on it: {error.__cause__}{said}")
+        # Is it the provider, or the file? The CPU can tell: where it does not load the file either, this raises. Where
+        # it only lacks a kernel, it cannot tell, and cannot stand in.
+        try:
+            session = _create(runtime, onnx, cpu, {}, threads, spinning, strict=False)
+        except _NoKernelError:
+            raise unusable from error
         if strict:
-            raise not_available(
-                provider, f"onnxruntime does not run the model on it: {error.__cause__}{said}"
-            ) from error
+            raise unusable from error
     if strict and (found := _in_use(session)) != provider.name:
         raise not_available(provider, f"onnxruntime would have run the model on {found} instead{said}")
     return session
@@ -213,6 +220,11 @@ def _create(
         )
     except Exception as error:
         # onnxruntime's exceptions share no base class of its own.
+        if type(error).__name__ == "NotImplemented":
+            raise _NoKernelError(
+                f"onnxruntime {runtime.__version__} has no kernel on {provider.name!r} for an operator of the file "
+                f"in the precision that it is written in: {error}; name another provider, or a bundle in fp32"
+            ) from error
         raise BundleError(f"onnxruntime {runtime.__version__} does not load the ONNX file: {error}") from error
 
 
