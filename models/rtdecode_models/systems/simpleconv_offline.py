@@ -5,6 +5,7 @@ Two things look at the test session as a whole before its first trial is decoded
 of all the session's trials (He and Wu, IEEE TBME 2020). What is measured with either is reported apart.
 """
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -36,21 +37,16 @@ def logits_by_session_statistics(network: Encoder, trials: Trials) -> NDArray[np
     trials : Trials
         Of one session or more, whole.
     """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
-    was_training, momenta = network.training, [norm.momentum for norm in norms]
-    network.eval()
-    for norm in norms:
-        norm.train()
-        norm.momentum = 0.0  # what it learnt in training stays
+    copied = copy.deepcopy(network).eval()
+    for module in copied.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.train()
     found: list[tuple[NDArray[np.bool_], NDArray[np.float32]]] = []
     with torch.no_grad():
         for session in np.unique(trials.session):
             rows = trials.session == session
             window, subject = torch.from_numpy(trials.x[rows]), torch.from_numpy(trials.subject[rows])
-            found.append((rows, network(window, subject)["logits"].numpy()))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    network.train(was_training)
+            found.append((rows, copied(window, subject)["logits"].numpy()))
     logits = np.empty((len(trials), found[0][1].shape[1]), np.float32)
     for rows, values in found:
         logits[rows] = values
