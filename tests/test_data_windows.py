@@ -106,6 +106,13 @@ def test_arrays_of_every_format_become_trials(folder):
     assert set(parts.dataset.provenance["files"]) == {"a1.npy", "a2.npz", "kind.npy", "colour.npy", "items.npy"}
 
 
+def test_classes_may_have_markers_for_the_bundles_head(folder):
+    marked = opened(folder, markers={"animal": ["a/*"], "thing": ["t1", "t2"]}).dataset(["a1"])
+    assert marked.window.markers == ("a/*", "t1", "t2")
+    assert marked.markers == {"animal": ("a/*",), "thing": ("t1", "t2")}
+    assert opened(folder).dataset(["a1"]).window.markers == ("*",)
+
+
 def test_time_first_is_the_same_windows(folder):
     np.save(folder / "a1.npy", noise(1, 12).transpose(0, 2, 1))
     other = opened(folder, layout="time_first").dataset(["a1"])
@@ -174,6 +181,7 @@ def test_window_steps_come_after_the_fitted_ones_as_live(folder):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
+        ({"tmax": -0.3}, r"\[data\] tmax must lie after tmin"),
         ({"tmax": 0.3}, r"session 'a1' holds windows of 20 samples and 3 channels; .* give 30 samples \(100 Hz\)"),
         ({"signal": {"channels": ["O1"], "type": "eeg", "unit": "V", "sfreq": 100.0}}, r"and 1 channels"),
         ({"conditioning": {"stream": [{"step": "resample", "sfreq": 50.0}]}}, r"give 10 samples \(50 Hz\)"),

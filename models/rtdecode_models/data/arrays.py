@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 from rtdecode.encode.manifest import Contract, ContractChannel
 from rtdecode.errors import ConfigError
-from rtdecode.stream.window import Locked
 from rtdecode_models.data.files import read_array
 from rtdecode_models.data.galleries import read_gallery
 from rtdecode_models.data.spec import Arrays, ArraySession
 from rtdecode_models.data.trials import Gallery
-from rtdecode_models.data.windowed import Live, WindowedSource, Windows, WindowSession
+from rtdecode_models.data.windowed import Live, WindowedSource, Windows, WindowSession, locked
 
 
 def open_arrays(spec: Arrays, folder: Path) -> WindowedSource:
@@ -52,8 +51,9 @@ def open_arrays(spec: Arrays, folder: Path) -> WindowedSource:
             sfreq=signal.sfreq,
         ),
         conditioning=spec.conditioning,
-        window=Locked(tmin=spec.tmin, tmax=spec.tmax, markers=spec.markers),
+        window=locked(spec.tmin, spec.tmax, spec.markers),
         classes=spec.classes,
+        markers=spec.markers,
     )
     return WindowedSource([session(one) for one in spec.sessions], live, spec.fit)
 

@@ -12,12 +12,11 @@ from rtdecode.encode.manifest import Contract, ContractChannel
 from rtdecode.errors import ConfigError
 from rtdecode.signal import DATA_TYPES
 from rtdecode.sources.mne_reader import FIFF_UNITS
-from rtdecode.stream.window import Locked
 from rtdecode_models.data.arrays import classes_of, sha256
 from rtdecode_models.data.galleries import read_gallery
 from rtdecode_models.data.spec import Epochs
 from rtdecode_models.data.trials import Gallery
-from rtdecode_models.data.windowed import Live, WindowedSource, Windows, WindowSession
+from rtdecode_models.data.windowed import Live, WindowedSource, Windows, WindowSession, locked
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,8 +67,9 @@ def open_epochs(spec: Epochs, folder: Path) -> WindowedSource:
     live = Live(
         contract=Contract(channels=channels, sfreq=spec.sfreq),
         conditioning=spec.conditioning,
-        window=Locked(tmin=tmin, tmax=tmax, markers=spec.markers),
+        window=locked(tmin, tmax, spec.markers),
         classes=classes,
+        markers=spec.markers,
     )
     return WindowedSource(sessions, live, spec.fit)
 

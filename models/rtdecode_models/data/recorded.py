@@ -109,6 +109,7 @@ class RecordedSource:
         if gallery is not None and spec.stimuli is not None:
             template = spec.stimuli.marker
             self._row_of = {template.replace("{name}", name): row for row, name in enumerate(gallery.names)}
+        self._hashes: dict[str, str] = {}
         self._recordings: Remembered[Recording] = Remembered(_RECORDINGS, _bytes_of)
         self._cuts: Remembered[Cut] = Remembered(_CUTS, lambda made: made.x.nbytes)
 
@@ -155,7 +156,7 @@ class RecordedSource:
             markers=self._markers(),
             raw=raw,
             raw_starts=starts,
-            provenance={"recordings": {name: self._recording(name).sha256 for name in names}},
+            provenance={"recordings": {name: self._hashes[name] for name in names}},
             subject_arrays=fitted.subjects,
             session_arrays=fitted.sessions,
             channels=tuple(channel.name for channel in conditioner.channels),
@@ -190,7 +191,9 @@ class RecordedSource:
         return "by-name" if self._spec.channels else "strict"
 
     def _recording(self, name: str) -> Recording:
-        return self._recordings.get(name, self._sessions[name].read)
+        recording = self._recordings.get(name, self._sessions[name].read)
+        self._hashes[name] = recording.sha256
+        return recording
 
     def _contract(self, info: StreamInfo) -> Contract:
         """All data channels; or those that the recipe names, pattern by pattern."""

@@ -239,8 +239,6 @@ class ThingsEeg2(Part, frozen=True, kw_only=True, tag_field="kind", tag="things_
     conditioning : Conditioning, optional
         What takes the amplifier's 1000 Hz to the files' windows; where not given, resampling alone. See docs/data.md on
         the whitening that the files have been through.
-    markers : tuple of str
-        What locks the window live.
     training_stimuli, test_stimuli : Stimuli, optional
         The galleries, in the order of the files' conditions; where none is given, rows are ``training/00001``...
     fit : Fit
@@ -255,7 +253,6 @@ class ThingsEeg2(Part, frozen=True, kw_only=True, tag_field="kind", tag="things_
     tmin: float = 0.0
     tmax: float = 1.0
     conditioning: Conditioning | None = None
-    markers: tuple[str, ...] = ("*",)
     training_stimuli: Stimuli | None = None
     test_stimuli: Stimuli | None = None
     fit: Fit = NOTHING_FITTED
@@ -315,8 +312,8 @@ class Arrays(Part, frozen=True, kw_only=True, tag_field="kind", tag="arrays"):
         Label name -> names of its classes; needed where labels are numbers.
     stimuli : Stimuli, optional
         The gallery.
-    markers : tuple of str
-        What locks the window live.
+    markers : dict of str to tuple of str
+        Class -> patterns of the markers that lock its windows live; any marker does where empty.
     fit : Fit
         What is fitted.
     """
@@ -329,7 +326,7 @@ class Arrays(Part, frozen=True, kw_only=True, tag_field="kind", tag="arrays"):
     layout: Literal["channels_first", "time_first"] = "channels_first"
     classes: dict[str, tuple[str, ...]] = {}
     stimuli: Stimuli | None = None
-    markers: tuple[str, ...] = ("*",)
+    markers: dict[str, tuple[str, ...]] = {}
     fit: Fit = NOTHING_FITTED
 
 
@@ -360,8 +357,8 @@ class Epochs(Part, frozen=True, kw_only=True, tag_field="kind", tag="epochs"):
         Types that are read; all data channels where empty.
     stimuli : Stimuli, optional
         The gallery.
-    markers : tuple of str
-        What locks the window live.
+    markers : dict of str to tuple of str
+        As in `Arrays`.
     """
 
     subjects: dict[str, str]
@@ -378,7 +375,7 @@ class Epochs(Part, frozen=True, kw_only=True, tag_field="kind", tag="epochs"):
     leave_out: dict[str, tuple[str, ...]] = {}
     channel_types: tuple[str, ...] = ()
     stimuli: Stimuli | None = None
-    markers: tuple[str, ...] = ("*",)
+    markers: dict[str, tuple[str, ...]] = {}
 
     def __post_init__(self) -> None:
         """Refuse stimuli that nothing names."""

@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from rtdecode.encode.manifest import Contract, ContractChannel
 from rtdecode.errors import ConfigError
 from rtdecode.stream.steps import Conditioning, Resample
-from rtdecode.stream.window import Locked
 from rtdecode_models.data.arrays import sha256
 from rtdecode_models.data.galleries import read_gallery
 from rtdecode_models.data.pickled_array import read_pickled
 from rtdecode_models.data.spec import ThingsEeg2
 from rtdecode_models.data.trials import Gallery
-from rtdecode_models.data.windowed import Live, WindowedSource, Windows, WindowSession
+from rtdecode_models.data.windowed import Live, WindowedSource, Windows, WindowSession, locked
 
 #: Rate of the amplifier, in Hz.
 AMPLIFIER = 1000.0
@@ -64,7 +63,7 @@ def open_things_eeg2(spec: ThingsEeg2, folder: Path) -> WindowedSource:
     live = Live(
         contract=Contract(channels=channels, sfreq=AMPLIFIER),
         conditioning=chain,
-        window=Locked(tmin=spec.tmin, tmax=spec.tmax, markers=spec.markers),
+        window=locked(spec.tmin, spec.tmax, {}),
     )
     return WindowedSource(sessions, live, spec.fit)
 

@@ -12,7 +12,7 @@ from rtdecode.errors import ConfigError
 from rtdecode.signal import Channel
 from rtdecode.stream.condition import Conditioner, window_conditioner
 from rtdecode.stream.steps import Baseline, Conditioning
-from rtdecode.stream.window import WindowSpec
+from rtdecode.stream.window import Locked, WindowSpec
 from rtdecode_models.data.fitting import Fitted, appended, fit_groups
 from rtdecode_models.data.positions import positions_of
 from rtdecode_models.data.remembered import Remembered
@@ -86,12 +86,24 @@ class Live:
         What the daemon cuts.
     classes : mapping of str to tuple of str
         Label name -> what its classes are called.
+    markers : mapping of str to tuple of str
+        Class -> marker patterns; for the bundle's head.
     """
 
     contract: Contract
     conditioning: Conditioning
     window: WindowSpec
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    markers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def locked(tmin: float, tmax: float, markers: Mapping[str, tuple[str, ...]]) -> Locked:
+    """The window around markers of the classes; around every marker where none are named."""
+    patterns = tuple(pattern for those in markers.values() for pattern in those)
+    try:
+        return Locked(tmin=tmin, tmax=tmax, markers=patterns or ("*",))
+    except ValueError as error:
+        raise ConfigError(f"[data] {error}") from error
 
 
 class WindowedSource:
@@ -162,7 +174,7 @@ class WindowedSource:
             conditioning=appended(self._fit, self._live.conditioning),
             arrays=fitted.everyone,
             window=self._live.window,
-            markers={},
+            markers=self._live.markers,
             provenance={"files": {file: sha for name in names for file, sha in self._files[name].items()}},
             subject_arrays=fitted.subjects,
             session_arrays=fitted.sessions,
