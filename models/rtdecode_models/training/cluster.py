@@ -18,6 +18,8 @@ from rtdecode_models.training.network import make_system
 from rtdecode_models.training.parts import Workshop
 from rtdecode_models.training.units import Unit, job_of
 
+#: How long a scheduler may take to answer.
+ANSWER = "10s"
 #: Seconds between two looks at whether the user wants to stop.
 _LOOK = 0.2
 #: Torch's generator is one for all threads of a worker, so only one of them trains at a time.
@@ -63,7 +65,7 @@ class Cluster:
         from distributed import Client
 
         try:
-            self._client = Client(address, timeout="10s", set_as_default=False)
+            self._client = Client(address, timeout=ANSWER, set_as_default=False)
         except (OSError, ValueError) as error:
             raise ConfigError(f"no dask scheduler answers at {address}: {error}") from error
         self._data, self._resume = data.resolve(), resume.resolve()

@@ -2,8 +2,8 @@
 
 import re
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rtdecode.errors import ConfigError
+from rtdecode_models.data.open import open_source
 from rtdecode_models.data.source import TrialSource
-from rtdecode_models.simulated.spec import Simulated
 from rtdecode_models.training.checkpoint import Trained, pretty
 from rtdecode_models.training.figures import draw_figures
 from rtdecode_models.training.fit import Hooks
@@ -36,6 +36,7 @@ def run(
     device: str = "auto",
     dask: str | None = None,
     console: Console | None = None,
+    watch: Callable[[], bool] = lambda: False,
 ) -> list[tuple[Path, dict[str, Any]]]:
     """Train recipes and write their checkpoints.
 
@@ -55,6 +56,8 @@ def run(
         Address of a scheduler.
     console : Console, optional
         For progress.
+    watch : callable
+        Asked again and again whether to stop, as Ctrl-C does.
 
     Returns
     -------
@@ -78,9 +81,10 @@ def run(
     console = console or Console(stderr=True, highlight=False)
     world = enter(device) if dask is None else World()
     try:
-        with ExitStack() as stack:
-            stop = stack.enter_context(Stop())
-            bench = _Bench(data, world, stop, console if world.first else Console(quiet=True), dask, stack)
+        with Stop() as asked:
+            bench = _Bench(
+                data, world, lambda: asked() or watch(), console if world.first else Console(quiet=True), dask
+            )
             given = []
             for folder, (recipe, table) in zip(folders, recipes, strict=True):
                 given += bench.train(recipe, table if select else None, folder)
@@ -91,14 +95,7 @@ def run(
 
 def open_data(recipe: Recipe, folder: Path) -> TrialSource:
     """The data of a recipe, of whichever kind."""
-    if isinstance(recipe.data, Simulated):
-        from rtdecode_models.simulated.open import open_simulated
-
-        return open_simulated(recipe.data, folder)
-    from rtdecode_models.data.open import open_source
-
-    source: TrialSource = open_source(recipe.data, folder)
-    return source
+    return open_source(recipe.data, folder)
 
 
 def plain(name: str) -> str:
@@ -109,10 +106,8 @@ def plain(name: str) -> str:
 class _Bench:
     """Everything that trainings of one command share."""
 
-    def __init__(
-        self, data: Path, world: World, stop: Stop, console: Console, dask: str | None, stack: ExitStack
-    ) -> None:
-        self.data, self.world, self.stop, self.console, self.dask, self.stack = data, world, stop, console, dask, stack
+    def __init__(self, data: Path, world: World, stop: Callable[[], bool], console: Console, dask: str | None) -> None:
+        self.data, self.world, self.stop, self.console, self.dask = data, world, stop, console, dask
         self.workshop = Workshop(lambda recipe: open_data(recipe, data))
 
     def train(self, recipe: Recipe, table: dict[str, Any] | None, folder: Path) -> list[tuple[Path, dict[str, Any]]]:
