@@ -50,6 +50,16 @@ def test_what_numpy_writes_is_read_byte_for_byte(tmp_path, protocol, kind):
     assert same(read_pickled(written(tmp_path / "a.npy", value, protocol)), value)
 
 
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_files_of_older_versions_of_numpy_are_read(tmp_path, protocol):
+    """Published files name ``numpy.core``, today's numpy ``numpy._core``."""
+    path = written(tmp_path / "a.npy", THINGS | {"n": np.float32(2.5)}, protocol)
+    old = path.read_bytes().replace(b"numpy._core.", b"numpy.core.")
+    assert b"numpy.core." in old
+    path.write_bytes(old)
+    assert same(read_pickled(path), THINGS | {"n": np.float32(2.5)})
+
+
 def test_fortran_order_scalars_and_rows_of_objects(tmp_path):
     value = {
         "f": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
