@@ -59,7 +59,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     runs = {path: table for table in chosen for path, table in runs_of(table, arguments.seeds, arguments.out)}
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        list(pool.map(lambda run: start(*run, arguments.data), runs.items()))
+        list(pool.map(lambda path: start(path, runs[path], arguments.data), runs))
     entries = {table["name"]: collect(table, arguments.seeds, arguments.out) for table in chosen}
     show(entries)
     if arguments.write:
@@ -83,7 +83,7 @@ def with_seed(table: dict[str, Any], seed: int) -> dict[str, Any]:
 def baseline_of(table: dict[str, Any]) -> dict[str, Any]:
     """The baseline on the very same data."""
     model, score = BASELINES[table["data"]["experiment"]]
-    kept = {key: table[key] for key in ("seeds", "data", "split") if key in table}
+    kept: dict[str, Any] = {key: table[key] for key in ("seeds", "data", "split") if key in table}
     name = "-".join([model["system"], *(f"{key}{value}" for key, value in sorted(table["data"].items()))])
     plain = "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name)
     return {"name": plain[:180], **kept, "model": model, "score": [score]}

@@ -1,6 +1,7 @@
 """Simulated experiments: the noise is what it says, likelihoods are exact, and nothing beats the ceiling."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -187,7 +188,7 @@ def test_the_posterior_means_what_it_says() -> None:
         assert abs(sure[mine].mean() - right[mine].mean()) < wide
 
 
-CLASSES = {
+CLASSES: dict[str, dict[str, Any]] = {
     "words": {"n_classes": 4, "n_test": 160, "tmin": 0.0, "tmax": 1.0, "n_channels": 2, "sfreq": 400.0},
     "imagery": {"n_classes": 2, "n_test": 160, "n_subjects": 1, "tmax": 1.5, "channels": ("C3", "Cz", "C4", "Pz")},
     "emotion": {"n_classes": 3, "n_test": 240},
@@ -201,10 +202,10 @@ def test_ceilings_of_classes_go_from_chance_to_one_and_are_calibrated(
     experiment: str, weak: float, strong: float
 ) -> None:
     def ceiling(snr: float) -> Ceiling:
-        table = {"experiment": experiment, "snr": snr, "seed": 7, **CLASSES[experiment]}
+        table: dict[str, Any] = {"experiment": experiment, "snr": snr, "seed": 7, **CLASSES[experiment]}
         return open_simulated(Simulated(**table), NOWHERE).experiment.ceiling()
 
-    chance = 1 / int(str(CLASSES[experiment]["n_classes"]))
+    chance = 1 / CLASSES[experiment]["n_classes"]
     none, some, much = (ceiling(snr).scores for snr in (0.0, weak, strong))
     assert abs(none["accuracy"] - chance) < 2.5 * none["accuracy_halfwidth"]
     # an imagined movement is not always made, and rhythms lie over one another
@@ -217,9 +218,16 @@ def test_ceilings_of_classes_go_from_chance_to_one_and_are_calibrated(
 # --- as data ----------------------------------------------------------------------------------------------------------
 
 
-def small(**other: object) -> Simulated:
-    table = {"experiment": "things-eeg", "n_train": 30, "n_test": 12, "sfreq": 100.0, "tmax": 0.5, **other}
-    return Simulated(**table)  # type: ignore[arg-type]
+def small(**other: Any) -> Simulated:
+    table: dict[str, Any] = {
+        "experiment": "things-eeg",
+        "n_train": 30,
+        "n_test": 12,
+        "sfreq": 100.0,
+        "tmax": 0.5,
+        **other,
+    }
+    return Simulated(**table)
 
 
 def test_sessions_are_the_same_at_every_call_and_others_for_another_seed() -> None:
@@ -284,9 +292,9 @@ def test_a_file_that_holds_no_embeddings_is_named(tmp_path: Path) -> None:
         ({"experiment": "things-eeg", "n_classes": 3}, "no classes"),
     ],
 )
-def test_experiments_that_cannot_be_are_refused(table: dict[str, object], message: str) -> None:
+def test_experiments_that_cannot_be_are_refused(table: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        open_simulated(Simulated(**table), NOWHERE)  # type: ignore[arg-type]
+        open_simulated(Simulated(**table), NOWHERE)
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
