@@ -47,6 +47,8 @@ ENTRIES = (
         contract=EPOC,
         conditioning=Conditioning(stream=(Filter(low=0.5),), window=(WindowScale(method="zscore"),)),
         window=Locked(tmin=0.0, tmax=SECONDS, markers=("[0-9]", "-1"), name="thought"),
+        experiment="emotion",
+        recipe="geometric.toml",
         heads=lambda: (
             (
                 ClassifyHead(output="logits", labels=tuple(THOUGHTS), markers=dict(THOUGHTS)),

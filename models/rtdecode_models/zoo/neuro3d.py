@@ -52,5 +52,6 @@ ENTRIES = (
             {},
         ),
         budget_ms=100.0,
+        recipe="neuro3d.toml",
     ),
 )

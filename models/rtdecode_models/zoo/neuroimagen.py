@@ -42,5 +42,6 @@ ENTRIES = (
         window=PICTURE,
         heads=lambda: ((EmbeddingHead(output="embedding"), EmbeddingHead(output="saliency")), {}),
         budget_ms=50.0,
+        recipe="neuroimagen.toml",
     ),
 )
