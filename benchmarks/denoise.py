@@ -1,6 +1,6 @@
 """Train the denoiser on simulated EEG made dirty, and score it on signals and artifacts that it never saw.
 
-    python benchmarks/denoise.py --steps 2000
+    python benchmarks/denoise.py --steps 1000
 
 Everything is simulated (`rtdecode_models.systems.artifacts`); ratios are of power, in dB.
 """
@@ -23,7 +23,7 @@ RATIOS = (-7.0, -4.0, -1.0, 2.0, 5.0)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=2000, help="how long to train")
+    parser.add_argument("--steps", type=int, default=1000, help="how long to train")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
