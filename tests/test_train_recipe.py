@@ -202,5 +202,5 @@ def test_a_missing_file(tmp_path):
 
 def test_the_recipes_in_the_repository_are_good():
     folder = Path(__file__).resolve().parents[1] / "models" / "recipes"
-    recipes = [read_recipe(path)[0] for path in sorted(folder.glob("*.toml"))]
+    recipes = [read_recipe(path)[0] for path in sorted(folder.rglob("*.toml"))]
     assert recipes

@@ -76,7 +76,7 @@ def report(metrics: dict[str, Any]) -> Table:
         "chance",
         "of the ceiling",
     ):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     parts = [("held out", {"first task": metrics["held_out"]})] if "held_out" in metrics else []
     parts += [(part, metrics[part]["tasks"]) for part in ("validation", "test") if part in metrics]
     for part, tasks in parts:
