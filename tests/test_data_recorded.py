@@ -167,6 +167,38 @@ def test_a_bundles_raw_piece_gives_its_windows(folder, per):
         assert dataset.raw is None, "no piece fits the arrays of everyone"
 
 
+def test_a_recording_without_markers_gives_no_trials_and_does_no_harm(tmp_path):
+    write_recording(tmp_path / "a.edf", 0, n_trials=0)
+    write_recording(tmp_path / "b.edf", 1)
+    half = {"stream": [{"step": "resample", "sfreq": 50.0}]}
+    source = opened(tmp_path, subjects={"s": ["a.edf", "b.edf"]}, conditioning=half)
+    dataset = source.dataset(source.sessions)
+    assert dataset.train.x.shape == (8, 40, 4)
+    assert dataset.train.sfreq == 50.0
+    assert set(dataset.train.session) == {1}
+    piece = source.deployed(dataset, "s")
+    assert piece.raw is not None
+    assert dataset.raw is not None
+    np.testing.assert_array_equal(piece.raw, dataset.raw)
+    assert len(piece.windows) == 8
+
+
+def test_a_piece_that_would_last_for_minutes_is_left_out(tmp_path):
+    path = tmp_path / "b.edf"
+    x = np.random.default_rng(0).standard_normal((2, 250 * SFREQ))
+    notes = [edfio.EdfAnnotation(at, 0, "img/2") for at in (200.0, 210.0)]
+    signals = [
+        edfio.EdfSignal(row, SFREQ, label=f"EEG C{n}", physical_dimension="uV", physical_range=(-200, 200))
+        for n, row in enumerate(x)
+    ]
+    edfio.Edf(signals, annotations=notes).write(path)
+    source = opened(tmp_path, subjects={"s": ["b.edf"]}, labels={"even": ["img/2"]}, conditioning={})
+    dataset = source.dataset(["b.edf"])
+    assert len(dataset.train) == 2
+    assert dataset.raw is None
+    assert source.deployed(dataset).raw is None
+
+
 def test_stimuli_are_named_by_markers(folder):
     stimuli = {
         "names": "names.json",

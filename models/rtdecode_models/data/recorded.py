@@ -31,6 +31,8 @@ from rtdecode_models.data.trials import Dataset, Gallery, Trials
 LABEL = "label"
 #: How many windows a raw piece holds, and how many windows go with a bundle for parity.
 RAW_WINDOWS, DEPLOYED_WINDOWS = 2, 256
+#: Seconds that a raw piece may last.
+RAW_SECONDS = 180.0
 #: Bytes of recordings, and of windows, that are kept.
 _RECORDINGS, _CUTS = 1 << 30, 1 << 31
 
@@ -67,8 +69,6 @@ class Cut:
         Conditioned windows.
     markers : tuple of str
         What locked each; empty for sliding windows.
-    starts : tuple of int
-        First conditioned samples of those in the first segment.
     lost : mapping of str to int
         Why windows that were due are not here -> how many.
     sfreq : float
@@ -77,7 +77,6 @@ class Cut:
 
     x: NDArray[np.float32]
     markers: tuple[str, ...]
-    starts: tuple[int, ...]
     lost: Mapping[str, int]
     sfreq: float
 
@@ -110,6 +109,8 @@ class RecordedSource:
             template = spec.stimuli.marker
             self._row_of = {template.replace("{name}", name): row for row, name in enumerate(gallery.names)}
         self._hashes: dict[str, str] = {}
+        #: Where windows begin in the first segment, in conditioned samples: the same whatever is fitted.
+        self._starts: dict[str, tuple[int, ...]] = {}
         self._recordings: Remembered[Recording] = Remembered(_RECORDINGS, _bytes_of)
         self._cuts: Remembered[Cut] = Remembered(_CUTS, lambda made: made.x.nbytes)
 
@@ -141,7 +142,7 @@ class RecordedSource:
         raw: NDArray[np.float32] | None = None
         starts: tuple[int, ...] = ()
         if not fitted.subjects:
-            raw, starts = self._raw(names[0], contract, chain, fitted.everyone)
+            raw, starts = self._raw(trials.sessions[trials.session[0]], contract, trials)
         columns = check_contract(info, contract, self._rule)
         conditioner = Conditioner(
             chain.stream, [info.channels[at] for at in columns], contract.sfreq, fitted.of(subjects[0], names[0])
@@ -177,12 +178,13 @@ class RecordedSource:
 
     def deployed(self, fitted: Dataset, subject: str | None = None) -> Deployed:
         """What a bundle for this subject needs; see `TrialSource.deployed`."""
-        mine = [name for name in fitted.train.sessions if subject in (None, self.subject_of(name))]
+        there = [fitted.train.sessions[at] for at in np.unique(fitted.train.session)]
+        mine = [name for name in there if subject in (None, self.subject_of(name))]
         if not mine:
             raise ConfigError(f"no training session is of {subject!r}; there are {', '.join(fitted.train.subjects)}")
         arrays = fitted.arrays_of(subject)
         made = self._cut(mine[0], fitted.contract, fitted.conditioning, arrays)
-        raw, starts = self._raw(mine[0], fitted.contract, fitted.conditioning, arrays)
+        raw, starts = self._raw(mine[0], fitted.contract, fitted.train)
         labels = self._labels(made.markers[:DEPLOYED_WINDOWS])
         return Deployed(arrays, made.x[:DEPLOYED_WINDOWS], raw, starts, labels)
 
@@ -249,7 +251,7 @@ class RecordedSource:
         markers = [marker for made in cuts for marker in made.markers]
         return Trials(
             x=np.concatenate([made.x for made in cuts if len(made.x)]),
-            sfreq=cuts[0].sfreq,
+            sfreq=next(made.sfreq for made in cuts if len(made.x)),
             subject=np.repeat([subjects.index(self.subject_of(name)) for name in names], counts).astype(np.int64),
             session=np.repeat(np.arange(len(names)), counts).astype(np.int64),
             subjects=tuple(subjects),
@@ -289,7 +291,8 @@ class RecordedSource:
                     if result.segment == first:
                         starts.append(result.start)
             windows = np.stack(x) if x else np.empty((0, 0, 0), np.float32)
-            return Cut(windows, tuple(markers), tuple(starts), dict(lost), sfreq)
+            self._starts[name] = tuple(starts)
+            return Cut(windows, tuple(markers), dict(lost), sfreq)
 
         if arrays:
             return make()
@@ -309,21 +312,19 @@ class RecordedSource:
                     f"label {label!r} (markers {', '.join(patterns)}) has no usable window in {', '.join(names)}"
                 )
 
-    def _raw(
-        self, name: str, contract: Contract, chain: Conditioning, arrays: Mapping[str, NDArray[Any]]
-    ) -> tuple[NDArray[np.float32] | None, tuple[int, ...]]:
-        """The start of a recording, long enough for its first windows, and where they begin.
+    def _raw(self, name: str, contract: Contract, trials: Trials) -> tuple[NDArray[np.float32] | None, tuple[int, ...]]:
+        """The start of a recording that was cut, long enough for its first windows, and where they begin.
 
-        A golden recording starts at index 0 of a segment, so there is none where the recording begins elsewhere.
+        A golden recording starts at index 0 of a segment, so there is none where the recording begins elsewhere; nor is
+        there where the first windows come so late that a bundle would carry minutes.
         """
-        recording = self._recording(name)
-        made = self._cut(name, contract, chain, arrays)
-        columns = check_contract(recording.info, contract, self._rule)
-        starts = made.starts[:RAW_WINDOWS]
-        if not starts:
+        starts = self._starts[name][:RAW_WINDOWS]
+        if not starts or (starts[-1] + trials.x.shape[1]) / trials.sfreq > RAW_SECONDS:
             return None, ()
+        recording = self._recording(name)
+        columns = check_contract(recording.info, contract, self._rule)
         # One sample more than its share: output k of the chain needs the input samples up to k / ratio.
-        needed = (starts[-1] + made.x.shape[1]) * contract.sfreq / made.sfreq
+        needed = (starts[-1] + trials.x.shape[1]) * contract.sfreq / trials.sfreq
         chunks = [batch.chunk for batch in recording.batches if batch.chunk is not None]
         pieces: list[NDArray[np.float32]] = []
         length = 0
