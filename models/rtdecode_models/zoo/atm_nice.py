@@ -44,6 +44,8 @@ ENTRIES = (
         budget_ms=40.0,
         subject=0,
         arrays=partial(no_whitening, len(EEG_CHANNELS)),
+        experiment="things-eeg",
+        recipe="things_eeg2_atm.toml",
     ),
     Entry(
         name="nice",
@@ -60,5 +62,7 @@ ENTRIES = (
         heads=partial(stand_in, NICE_WIDTH),
         budget_ms=40.0,
         arrays=partial(no_whitening, len(EEG_CHANNELS)),
+        experiment="things-eeg",
+        recipe="things_eeg2_nice.toml",
     ),
 )

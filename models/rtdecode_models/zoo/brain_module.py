@@ -48,6 +48,7 @@ def _entry(
     counted: str,
     budget_ms: float,
     latent: str = "image",
+    recipe: str | None = None,
 ) -> Entry:
     return Entry(
         name=name,
@@ -65,6 +66,8 @@ def _entry(
         budget_ms=budget_ms,
         subject=0,
         arrays=partial(no_scaling, len(MEG_CHANNELS)),
+        experiment="things-meg",
+        recipe=recipe,
     )
 
 
@@ -84,6 +87,7 @@ ENTRIES = (
         7_998_104,
         "derived from the layer table, 4 subjects",
         budget_ms=100.0,
+        recipe="things_meg_brain_module.toml",
     ),
     _entry(
         "brain-module-retrieval",

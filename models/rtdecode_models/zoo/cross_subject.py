@@ -53,6 +53,8 @@ ENTRIES = (
         budget_ms=40.0,
         subject=0,
         arrays=partial(no_whitening, len(EEG_CHANNELS)),
+        experiment="things-eeg",
+        recipe="things_eeg2_cross_subject.toml",
     ),
     Entry(
         name="cross-subject-mindeye2",

@@ -59,6 +59,8 @@ ENTRIES = (
         heads=partial(stand_in, WIDTH),
         budget_ms=30.0,
         arrays=partial(no_whitening, len(POSTERIOR)),
+        experiment="things-eeg",
+        recipe="things_eeg2_ubp.toml",
     ),
     Entry(
         name="ubp-meg",
@@ -75,5 +77,6 @@ ENTRIES = (
         heads=partial(stand_in, WIDTH),
         budget_ms=150.0,
         arrays=partial(no_scaling, len(MEG_CHANNELS_271)),
+        experiment="things-meg",
     ),
 )
