@@ -1,6 +1,6 @@
 """Imagined movement on PhysioNet's recordings: EEG-SimpleConv and EEGNet against CSP and LDA, three ways of testing.
 
-    python benchmarks/motor_imagery.py ../shared/data/eegmmidb [--out motor_imagery.json] [--jobs 2]
+    python benchmarks/motor_imagery.py ../shared/data/eegmmidb [--task NAME] [--out FILE.json] [--jobs 2]
 
 * Runs left out: each run of a subject is decoded by what was trained on the subject's other runs (S001 has three of
   each task, S015 two).
@@ -83,6 +83,7 @@ class Said:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="the folder that holds S001/S001R06.edf and so on")
+    parser.add_argument("--task", choices=tuple(TASKS), help="one of the two alone")
     parser.add_argument("--out", type=Path, help="write what is printed as JSON, too")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     arguments = parser.parse_args()
@@ -90,7 +91,7 @@ def main() -> None:
     report: dict[str, Any] = {}
     with ProcessPoolExecutor(arguments.jobs) as pool:
         waiting: dict[str, list[Future[list[Said]]]] = {}
-        for title in TASKS:
+        for title in TASKS if arguments.task is None else (arguments.task,):
             waiting[title] = [pool.submit(within, arguments.data, title, subject) for subject in SUBJECTS]
             waiting[title] += [pool.submit(across, arguments.data, title, subject) for subject in SUBJECTS]
         for title, parts in waiting.items():

@@ -85,10 +85,12 @@ def main() -> None:
         print(json.dumps(report))
 
 
-def with_events(data: Path, out: Path) -> dict[str, list[Path]]:
-    """Subject -> its recordings, with the events that lie beside each as annotations in the file."""
+def with_events(data: Path, out: Path, most: int | None = None) -> dict[str, list[Path]]:
+    """Subject -> its recordings (the first `most`), with the events that lie beside each as annotations in the file."""
     found: dict[str, list[Path]] = {}
     for path in sorted(data.glob("*/*_raw.fif")):
+        if most is not None and len(found.get(path.parent.name, ())) == most:
+            continue
         raw = mne.io.read_raw_fif(path, verbose="error")
         events = mne.read_events(path.with_name(path.name.replace("_raw.fif", "-eve.fif")), verbose="error")
         onsets = (events[:, 0] - raw.first_samp) / raw.info["sfreq"]

@@ -166,14 +166,14 @@ def test_folds_test_each_trial_once_and_never_what_they_train_on():
 def ssvep(shared_data, tmp_path_factory):
     benchmark = _benchmark("ssvep")
     folder = tmp_path_factory.mktemp("ssvep")
-    recordings = benchmark.with_events(shared_data / "ssvep_exo", folder)
+    recordings = benchmark.with_events(shared_data / "ssvep_exo", folder, most=1)
     return benchmark, recordings, benchmark.make_bundle(recordings, folder / "cca.zip")
 
 
 def test_cca_names_the_flicker_in_replay(ssvep):
     """One recording of each subject through the bundle, by ``rtdecode replay``: .80 of the trials or more."""
     benchmark, recordings, bundle = ssvep
-    assert {subject: len(files) for subject, files in recordings.items()} == {"subject01": 2, "subject12": 3}
+    assert list(recordings) == ["subject01", "subject12"]
     scores = [benchmark.replayed(files[0], bundle) for files in recordings.values()]
     assert [score["trials"] for score in scores] == [24, 24]
     assert [score["undecoded"] for score in scores] == [0, 0]
