@@ -11,9 +11,10 @@ import train_kit as kit  # noqa: E402
 from scipy.special import log_softmax, softmax  # noqa: E402
 
 from rtdecode.errors import ConfigError  # noqa: E402
+from rtdecode_models.systems.blur_prior import UncertaintyBlur  # noqa: E402
 from rtdecode_models.training.batch import Batch  # noqa: E402
 from rtdecode_models.training.losses import Objective, make_loss, parse_loss  # noqa: E402
-from rtdecode_models.training.losses_classify import smoothed  # noqa: E402
+from rtdecode_models.training.losses_classify import CrossEntropy, smoothed  # noqa: E402
 
 TRIALS = kit.trials(0, 9)
 X = np.random.default_rng(3).standard_normal((9, kit.WIDTH))
@@ -144,7 +145,8 @@ def test_cross_entropies():
 def test_balanced_weights_count_each_class_alike():
     trials = kit.trials(0, 7)
     module = make_loss(parse_loss({"kind": "cross_entropy", "class_weights": "balanced"}), trials)
-    np.testing.assert_allclose(module.weights, 7 / (3 * np.array([3, 2, 2])), rtol=1e-6)
+    assert isinstance(module, CrossEntropy)
+    np.testing.assert_allclose(module.weights.numpy(), 7 / (3 * np.array([3, 2, 2])), rtol=1e-6)
 
 
 def test_gaussian_smoothing_is_histns():
@@ -181,6 +183,7 @@ def test_the_objective_weighs_and_switches_by_progress():
 
 def test_a_loss_of_a_systems_own_is_given_its_options_and_the_trials():
     module = make_loss(parse_loss({"kind": "blur_prior:UncertaintyBlur", "gamma": 0.5, "weight": 2.0}), TRIALS)
+    assert isinstance(module, UncertaintyBlur)
     assert module.config.gamma == 0.5
     assert len(module.uncertainty.similarity) == len(TRIALS)
 

@@ -15,6 +15,7 @@ import train_kit as kit  # noqa: E402
 
 from rtdecode.encode.bundle import Bundle  # noqa: E402
 from rtdecode.encode.engines import make_engine  # noqa: E402
+from rtdecode.encode.manifest import ClassifyHead, RetrieveHead  # noqa: E402
 from rtdecode.errors import ConfigError  # noqa: E402
 from rtdecode_export.bundle import export_bundle  # noqa: E402
 from rtdecode_export.checkpoint import checkpoint_arguments  # noqa: E402
@@ -170,6 +171,7 @@ def test_the_checkpoint_of_classes_becomes_a_bundle_of_the_ensemble(classes, tmp
     export_bundle(**arguments, out=tmp_path / "bundle.zip")
     bundle = Bundle.open(tmp_path / "bundle.zip")
     head = bundle.manifest.heads[0]
+    assert isinstance(head, ClassifyHead)
     assert head.labels == kit.CLASSES
     assert head.temperature == classes.checkpoint.temperature
     assert head.markers == {name: (name,) for name in kit.CLASSES}
@@ -189,6 +191,7 @@ def test_the_checkpoint_of_retrieval_becomes_a_bundle_with_the_tests_gallery(ret
     export_bundle(**checkpoint_arguments(trained), out=tmp_path / "bundle.zip")
     bundle = Bundle.open(tmp_path / "bundle.zip")
     head = bundle.manifest.heads[0]
+    assert isinstance(head, RetrieveHead)
     assert (head.output, head.metric) == ("embedding", "cosine")
     items = [item["name"] for item in json.loads(bundle.read(head.items))]
     assert items == [f"item{50 + at}" for at in range(20)]
@@ -261,7 +264,7 @@ def test_selection_takes_the_most_likely_setting_and_lists_all():
     table["select"] = {"vary": [{"key": "training.learning_rate", "values": [1e-9, 5e-3]}]}
     recipe = parse_recipe(table, "test")
     workshop = Workshop(lambda _: kit.Source(noise=0.7))
-    said = []
+    said: list[str] = []
     chosen, rows = select(table, recipe, workshop, Here(workshop), Told(say=said.append))
     assert chosen.training.learning_rate == 5e-3
     assert [row["setting"]["training.learning_rate"] for row in rows] == [5e-3, 1e-9]

@@ -59,7 +59,7 @@ def test_a_cluster_gives_what_one_process_gives_and_survives_a_killed_worker(tmp
         kit.write_recipe(tmp_path / f"{name}.toml", {**table, "name": name, **more})
         for name, more in {"one": {}, "two": {"loss": [{"kind": "mse", "target": "image"}]}}.items()
     ]
-    killed = []
+    killed: list[int] = []
 
     def kill_the_first_that_saves():
         states = list((tmp_path / "far").glob("*/resume/*.safetensors"))

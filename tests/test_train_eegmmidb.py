@@ -15,6 +15,7 @@ from rtdecode.encode.engines import make_engine
 from rtdecode_export.bundle import export_bundle
 from rtdecode_export.checkpoint import checkpoint_arguments
 from rtdecode_models.data.recordings import label_of, read_recording
+from rtdecode_models.data.spec import Recordings
 from rtdecode_models.training.checkpoint import Trained
 from rtdecode_models.training.parts import Workshop
 from rtdecode_models.training.recipe import read_recipe
@@ -28,6 +29,7 @@ RECIPES = Path(__file__).resolve().parents[1] / "models" / "recipes"
 def _through_the_bundle(recipe_name, data, folder):
     """Train, save, load, export, open, and decode the test recording with the bundle."""
     recipe, _ = read_recipe(RECIPES / f"{recipe_name}.toml")
+    assert isinstance(recipe.data, Recordings)
     workshop = Workshop(lambda recipe: open_data(recipe, data))
     train(recipe, workshop, Here(workshop)).save(folder / "checkpoint")
     trained = Trained.load(folder / "checkpoint")
@@ -57,7 +59,7 @@ def test_subject_1_fists_against_feet(shared_data, tmp_path):
     test = trained.metrics["test"]["tasks"]["logits/label"]
     assert sum(right) == test["ensemble"]["right"], "the bundle must decode what training measured"
     given = np.array([result.outputs["logits"] for result in results])
-    truth = [label_of(r.marker.value, trained.checkpoint.recipe.data.labels) for r in results]
+    truth = [label_of(r.marker.value, trained.checkpoint.markers) for r in results]
     assert -given[np.arange(15), truth].mean() == pytest.approx(test["ensemble"]["nll"], abs=1e-3)
     assert len(test["right_by_seed"]) == 5
     assert trained.metrics["held_out"]["trials"] == 30

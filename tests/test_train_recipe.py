@@ -10,7 +10,9 @@ pytest.importorskip("torch", reason="training needs torch: pip install rtdecode[
 
 from rtdecode.errors import ConfigError
 from rtdecode.stream.steps import Filter
+from rtdecode_models.data.spec import Recordings
 from rtdecode_models.data.splits import Held
+from rtdecode_models.training.losses_classify import CrossEntropySpec
 from rtdecode_models.training.losses_contrastive import BiMixCoSpec, InfoNCESpec
 from rtdecode_models.training.recipe import Init, parse_recipe, read_recipe, variants
 from rtdecode_models.training.schedule import Cosine
@@ -60,12 +62,15 @@ RETRIEVAL = {"kind": "infonce", "target": "image"}
 
 def test_a_good_recipe():
     recipe = parse_recipe(GOOD, "r.toml")
+    assert isinstance(recipe.data, Recordings)
+    assert recipe.data.conditioning is not None
     assert recipe.data.labels == {"left": ("L*",), "right": ("R",)}
     assert recipe.data.conditioning.stream == (Filter(low=8.0, high=30.0),)
     assert recipe.split.test == Held(by="session", names=("c.edf",))
     assert recipe.model.system == "simpleconv"
     assert recipe.model.options == {"width": 12}
     assert recipe.model.freeze == ("stem.*",)
+    assert isinstance(recipe.losses[0], CrossEntropySpec)
     assert recipe.losses[0].smoothing == 0.1
     assert recipe.training.schedule == Cosine(warmup=0.1)
     assert recipe.training.augment == (Mixup(alpha=0.2),)
@@ -160,7 +165,7 @@ def test_the_grid_is_a_product_and_tables_merge():
     recipe = parse_recipe(GOOD, "r.toml")
     tried = [parse_recipe(table, "variant") for _, table in variants(GOOD, recipe.select)]
     assert len(tried) == 6
-    assert {(t.data.conditioning.stream[0], t.model.options["width"]) for t in tried} == {
+    assert {(t.data.conditioning and t.data.conditioning.stream[0], t.model.options["width"]) for t in tried} == {
         (Filter(low=low, high=high), width) for low, high in [(7.0, 30.0), (8.0, 20.0)] for width in (4, 8, 16)
     }
     assert GOOD["model"]["width"] == 12, "a variant changed the recipe itself"

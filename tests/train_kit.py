@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -131,7 +132,7 @@ def table(**changes):
     }
 
 
-def write_arrays(folder: Path, n: int = 60) -> dict:
+def write_arrays(folder: Path, n: int = 60) -> dict[str, Any]:
     """The same as arrays on disk; the recipe's table ``data`` for them."""
     shown = gallery()
     np.save(folder / "image.npy", shown.embeddings["image"])
@@ -163,7 +164,7 @@ def write_arrays(folder: Path, n: int = 60) -> dict:
     }
 
 
-def write_recipe(path: Path, recipe: dict) -> Path:
+def write_recipe(path: Path, recipe: dict[str, Any]) -> Path:
     """A recipe as a TOML file: every value but tables within lists is inline."""
     path.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in recipe.items()))
     return path

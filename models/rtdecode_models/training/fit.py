@@ -1,5 +1,6 @@
 """Fit one network, the same way every time for the same seed, and go on from where a training was broken off."""
 
+import copy
 import hashlib
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ from rtdecode_models.training.augment import augment
 from rtdecode_models.training.batch import Batch
 from rtdecode_models.training.evaluate import task_scores
 from rtdecode_models.training.losses import Objective
+from rtdecode_models.training.losses_classify import OwnSpec
 from rtdecode_models.training.network import make_network
 from rtdecode_models.training.optimise import freeze, make_optimiser, train_mode
 from rtdecode_models.training.recipe import Recipe
@@ -290,16 +292,26 @@ class _Fitting:
         self._judge(now)
 
     def _validation_loss(self) -> dict[str, float]:
-        """The objective on the validation part, in evaluation mode, with batches in their order."""
+        """The objective on the validation part, in evaluation mode, with batches in their order.
+
+        A system that computes its own losses only while it trains (since it masks or contaminates its windows) is asked
+        as a copy in training mode, which leaves no trace in the network, and draws the same numbers after every epoch.
+        """
         assert self.watched is not None
+        network: Encoder = self.network
         n, total = len(self.watched), 0.0
         progress = (self.position.epoch + 1) / self.training.epochs
         parts = torch.tensor_split(torch.arange(n), max(1, round(n / self.training.batch_size)))
-        with torch.no_grad():
+        own = any(isinstance(spec, OwnSpec) for spec in self.job.recipe.losses)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.job.seed)
             for rows in parts:
                 # every process sees the whole of it
                 batch = to_device(self.watched.batch(rows, progress), self.world.device)
-                outputs = self.network(batch.window, batch.subject)
+                outputs = network(batch.window, batch.subject)
+                if own and not any(name.startswith("loss_") for name in outputs):
+                    network = copy.deepcopy(self.network).train()
+                    outputs = network(batch.window, batch.subject)
                 total += float(self.step.objective(outputs, batch)["loss"]) * len(rows)
         return {"validation_loss": total / n}
 
