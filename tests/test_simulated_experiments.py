@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from rich.console import Console
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
@@ -303,3 +304,41 @@ def test_every_recipe_is_sound(path: Path) -> None:
     assert recipe.name == path.stem
     assert isinstance(recipe.data, Simulated)
     assert len(recipe.seeds) == 3
+
+
+def test_ridge_trained_by_a_recipe_is_above_chance_and_below_the_ceiling(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="training needs torch: pip install rtdecode[train]")
+    from rtdecode_models.training.run import run
+
+    path = tmp_path / "ridge.toml"
+    path.write_text(
+        """
+        name = "ridge"
+        seeds = [0]
+        [data]
+        kind = "simulated"
+        experiment = "things-meg"
+        n_subjects = 2
+        n_train = 300
+        n_test = 50
+        n_channels = 40
+        sfreq = 60.0
+        tmin = 0.1
+        tmax = 0.4
+        snr = 2.0
+        [split]
+        unseen_items = true
+        [model]
+        system = "ridge"
+        [[score]]
+        kind = "retrieve"
+        """
+    )
+    ((_, metrics),) = run([path], data=NOWHERE, out=tmp_path / "out", console=Console(quiet=True))
+    assert metrics["simulated"]
+    assert metrics["ceiling"]["how"].startswith("posterior over the gallery")
+    scored = metrics["test"]["tasks"]["embedding/image"]
+    assert scored["candidates"] == 50
+    top1 = scored["scores"]["top1"]["mean"]
+    assert 5 / 50 < top1 < metrics["ceiling"]["scores"]["top1"] <= 1.0
+    assert scored["ceiling"]["top1"]["share"] == pytest.approx(top1 / metrics["ceiling"]["scores"]["top1"])
