@@ -53,6 +53,8 @@ ENTRIES = (
         window=CUE,
         heads=lambda: classify(FISTS_FEET),
         budget_ms=25.0,
+        experiment="imagery",
+        recipe="eegmmidb_csp_lda.toml",
     ),
     Entry(
         name="lda",

@@ -91,6 +91,8 @@ def _simpleconv(name: str, title: str, config: SimpleConvConfig, sfreq: float, p
         heads=lambda: classify(BNCI_CUES),
         budget_ms=25.0,
         arrays=lambda: no_training(len(BNCI_CHANNELS)),
+        experiment="imagery" if name == "simpleconv" else None,
+        recipe="eegmmidb_simpleconv.toml",
     )
 
 
@@ -134,5 +136,7 @@ ENTRIES = (
         heads=lambda: classify(FISTS_FEET),
         budget_ms=25.0,
         arrays=lambda: no_training(len(EEGMMIDB_CHANNELS)),
+        experiment="imagery",
+        recipe="eegmmidb_eegnet.toml",
     ),
 )
