@@ -154,13 +154,19 @@ def test_early_stopping_on_what_is_not_measured_is_refused():
 
 
 def test_losses_that_a_system_has_only_while_it_trains_are_watched_too():
-    """The denoiser contaminates windows in training alone; the watched loss is the same for the same weights."""
+    """It contaminates windows in training alone; what is watched is the same for the same weights."""
     training = {"epochs": 2, "batch_size": 20, "learning_rate": 1e-12, "early_stopping": {"monitor": "loss"}}
-    options = {"system": "denoiser", "width": 4, "depth": 1, "heads": 1}
-    fitted = fit(job(model=options, loss=[{"kind": "own"}], training=training))
+    own = {"model": {"system": "train_kit:denoising"}, "loss": [{"kind": "own"}]}
+    fitted = fit(job(**own, training=training))
     first, second = fitted.curves["validation_loss"]
     assert first == pytest.approx(second, rel=1e-4)
     assert (first or 0.0) > 0
+    with pytest.raises(
+        ConfigError, match=r"system 'train_kit:denoising'\): it has no options, not \['depth'\]"
+    ):
+        fit(job(model={"system": "train_kit:denoising", "depth": 1}))
+    with pytest.raises(ConfigError, match=r"'train_kit:nothing' cannot be had"):
+        fit(job(model={"system": "train_kit:nothing"}))
 
 
 def test_frozen_parameters_and_their_dropout_stay_still():

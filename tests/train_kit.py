@@ -1,17 +1,21 @@
 """Small data for tests of training: stimuli to be found and classes to be told apart, in memory, as arrays, as EDF."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from rtdecode.encode.manifest import Contract, ContractChannel
 from rtdecode.stream.steps import Conditioning
 from rtdecode.stream.window import Locked
 from rtdecode_models.data.source import Deployed
 from rtdecode_models.data.trials import Ceiling, Dataset, Gallery, Trials
+from rtdecode_models.systems.encoder import Encoder
+from rtdecode_models.systems.shape import Shape
 
 TIME, CHANNELS, SFREQ, ITEMS, WIDTH = 20, 4, 50.0, 12, 6
 NAMES = tuple(f"E{at}" for at in range(CHANNELS))
@@ -130,6 +134,28 @@ def table(**changes):
         "training": {"epochs": 4, "batch_size": 20, "learning_rate": 3e-3},
         **changes,
     }
+
+
+class Denoising(Encoder):
+    """A system of one's own (``train_kit:denoising``), whose loss is there only while it trains."""
+
+    outputs = ("denoised",)
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(shape.n_channels, shape.n_channels)
+
+    def forward(self, window: torch.Tensor, subject: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        if not self.training:
+            return {"denoised": self.linear(window)}
+        denoised = self.linear(window + torch.randn_like(window))
+        return {"denoised": denoised, "loss_denoising": (denoised - window).square().mean()}
+
+
+def denoising(options: Mapping[str, Any], shape: Shape) -> Encoder:
+    if options:
+        raise ValueError(f"it has no options, not {sorted(options)}")
+    return Denoising(shape)
 
 
 def write_arrays(folder: Path, n: int = 60) -> dict[str, Any]:
