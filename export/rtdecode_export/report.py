@@ -146,6 +146,8 @@ def markdown(report: ExportReport) -> str:
         "## Precisions",
         "",
         "Each against PyTorch in fp32. *Share*: the largest error as a share of the output's largest magnitude.",
+        "*Top 1*: how often the first choice is the same; *top 5*: how often it is among the first five. A",
+        "checkpoint's windows are of its training: their accuracy says what a precision costs, not how it decodes.",
         "",
         *table(_DRIFT_HEAD, [row for variant in report.variants for row in drift_rows(variant)]),
         "",

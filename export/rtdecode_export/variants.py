@@ -25,7 +25,7 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
 
 #: With fewer windows than this, all of them set the scales of int8 and are measured on too.
-_SPLIT_FROM: Final = 16
+_SPLIT_FROM: Final = 8
 
 Floats = NDArray[np.float32]
 
@@ -172,7 +172,7 @@ def _int8(graph: Graph, ground: Measurement) -> _Made:
     split = n >= _SPLIT_FROM
     calibration = np.arange(0, n, 2 if split else 1)[:MAX_CALIBRATION]
     rows = np.setdiff1d(np.arange(n), calibration) if split else np.arange(n)
-    apart = "others" if split else "the same"
+    apart = f"{len(rows)} others" if split else "the same"
     first = _quantised("static", graph, ground, calibration, rows, apart)
     if not any(crossed(drift, LIMITS["int8"]) for drift in first.drift):
         return first
@@ -190,8 +190,8 @@ def _quantised(
 ) -> _Made:
     made = graph_of(ModelProto.FromString(quantise(graph.data, ground.windows[calibration], method)), graph.folded)
     words = {
-        "static": f"int8 products, scales from {len(calibration)} real windows, measured on {len(rows)} {apart}",
-        "dynamic": f"int8 Gemm and MatMul, scales found in each window, measured on {len(rows)}",
+        "static": f"int8 products, scales from {len(calibration)} real windows, measured on {apart}",
+        "dynamic": "int8 Gemm and MatMul, scales found in each window",
     }
     return _Made(made, words[method], ground.drift(ground.outputs(made.data, rows), rows, _runtime()))
 
