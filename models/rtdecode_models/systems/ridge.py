@@ -73,7 +73,8 @@ class Ridge(ClosedForm):
         n_features = (shape.n_times - self.skip) * shape.n_channels
         self.n_maps = shape.n_subjects if config.per == "subject" else 1
         width = target_width(shape, config.target, "target")
-        self.weight = nn.Parameter(torch.zeros(self.n_maps, width, n_features))
+        # at random until it is fitted, as all encoders are until they are trained
+        self.weight = nn.Parameter(torch.randn(self.n_maps, width, n_features) / n_features**0.5)
         self.bias = nn.Parameter(torch.zeros(self.n_maps, width))
         #: What was chosen, for each regression and dimension.
         self.penalty: NDArray[np.float64] = np.full((self.n_maps, width), np.nan)

@@ -9,6 +9,7 @@ MODULES: tuple[str, ...] = (
     "brain_module",
     "atm_nice",
     "ubp",
+    "ridge",
     "cross_subject",
     "du_in",
     "brainbert",
