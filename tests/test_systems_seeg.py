@@ -1,5 +1,6 @@
 """Du-IN and BrainBERT: published sizes, what their layers may see, their stages of training, and their ONNX graphs."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ from rtdecode_models.systems.registry import build
 from rtdecode_models.systems.shape import Shape
 from rtdecode_models.systems.spectrogram import Spectrogram, standardised
 from rtdecode_models.systems.transformer import SelfAttention, sinusoids
+from rtdecode_models.training.recipe import read_recipe
+
+RECIPES = Path(__file__).resolve().parents[1] / "models" / "recipes"
 
 #: Ten bipolar channels, 3 s at 1000 Hz, 61 words; and 5 s at 2048 Hz of three electrodes.
 WORDS = Shape(3000, 10, 1000.0, classes={"label": 61})
@@ -542,3 +546,26 @@ def test_pretraining_learns_what_surrounds_a_mask():
 def test_what_brainbert_cannot_be_built_from_is_named(options, message):
     with pytest.raises(ConfigError, match=message):
         build("brainbert", options, FIVE_S)
+
+
+# --- recipes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("du_in_tokenizer", WORDS),
+        ("du_in_masked", WORDS),
+        ("du_in_words", WORDS),
+        ("brainbert_pretraining", FIVE_S),
+        ("brainbert_probe", FIVE_S),
+    ],
+)
+def test_recipes_are_valid_and_name_options_that_their_system_has(name, shape):
+    recipe, _ = read_recipe(RECIPES / f"{name}.toml")
+    with torch.device("meta"):
+        encoder = build(recipe.model.system, recipe.model.options, shape)
+    assert count(encoder) > 1_000_000
+    if recipe.model.init is not None:
+        former = Path(recipe.model.init.checkpoint).name
+        assert read_recipe(RECIPES / f"{former.replace('-', '_')}.toml")[0].name == former
