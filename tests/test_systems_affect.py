@@ -1,6 +1,7 @@
 """HiSTN, geometric ML, Neuro-3D and NeuroImagen: published sizes, what their specification fixes, and export."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,13 @@ pytest.importorskip("onnx")
 
 import torch
 
+from rtdecode.encode.manifest import ContractChannel
 from rtdecode.errors import ConfigError
 from rtdecode_export.onnx import largest_errors, run_onnx, run_torch, to_onnx
+from rtdecode_export.tensorrt_check import check_tensorrt
+from rtdecode_models.data.spec import Arrays
 from rtdecode_models.data.trials import Gallery, Trials
+from rtdecode_models.data.windowed import locked
 from rtdecode_models.systems import denoiser, geometric, histn, neuro3d, neuroimagen
 from rtdecode_models.systems.artifacts import artifacts, clean_eeg, contaminate, correlation
 from rtdecode_models.systems.decimation import Decimation, low_pass
@@ -24,6 +29,7 @@ from rtdecode_models.systems.ssim import SSIM
 from rtdecode_models.training.batch import Batch
 from rtdecode_models.training.losses import make_loss, parse_loss
 from rtdecode_models.training.losses_classify import smoothed
+from rtdecode_models.training.recipe import read_recipe
 from rtdecode_models.zoo import geometric as zoo_geometric
 from rtdecode_models.zoo import histn as zoo_histn
 from rtdecode_models.zoo import neuro3d as zoo_neuro3d
@@ -32,6 +38,7 @@ from rtdecode_models.zoo import neuroimagen as zoo_neuroimagen
 ENTRIES = {
     entry.name: entry for module in (zoo_histn, zoo_geometric, zoo_neuro3d, zoo_neuroimagen) for entry in module.ENTRIES
 }
+RECIPES = Path(__file__).parents[1] / "models" / "recipes"
 #: Operators that no deployed graph may hold.
 HAZARDS = {"DFT", "STFT", "Einsum", "Loop", "If", "Scan", "ScatterND", "ScatterElements", "NonZero"}
 EPOC = Shape(128, 14, 128.0, 1, histn.ELECTRODES, {"valence": 5})
@@ -128,6 +135,7 @@ def test_a_deployed_graph_gives_what_the_encoder_gives(name):
             torch.testing.assert_close(value, whole[output], rtol=1e-4, atol=1e-5 * float(whole[output].abs().max()))
     graph = to_onnx(deployed, shape, encoder.outputs)
     assert not HAZARDS & set(graph.operators), graph.operators
+    assert not {name: each.problem for name, each in check_tensorrt(graph.data).operators.items() if each.problem}
     expected = run_torch(deployed, given, encoder.outputs)
     errors = largest_errors(expected, run_onnx(graph, given, encoder.outputs))
     assert all(error <= 1e-4 * min(1.0, np.abs(expected[output]).max()) for output, error in errors.items()), errors
@@ -143,6 +151,27 @@ def test_published_counts():
         "neuro3d": 3_707_309,
         "neuroimagen": None,
     }
+
+
+@pytest.mark.parametrize("name", ["histn-valence", "geometric", "neuro3d", "neuroimagen"])
+def test_a_recipe_is_of_its_entry(name):
+    """Channels, rate, conditioning and window are the entry's, and the system builds to as many parameters."""
+    entry = ENTRIES[name]
+    assert entry.recipe is not None
+    recipe, _ = read_recipe(RECIPES / entry.recipe)
+    data = recipe.data
+    assert isinstance(data, Arrays)
+    signal = data.signal
+    channels = tuple(ContractChannel(name=channel, type=signal.type, unit=signal.unit) for channel in signal.channels)
+    assert (channels, signal.sfreq) == (entry.contract.channels, entry.contract.sfreq)
+    assert data.conditioning == entry.conditioning
+    n_times = locked(data.tmin, data.tmax, data.markers).n_samples(signal.sfreq)
+    assert n_times == entry.window.n_samples(signal.sfreq)
+    classes = {label: len(names) for label, names in data.classes.items()}
+    shape = Shape(n_times, len(channels), signal.sfreq, 1, signal.channels, classes)
+    encoder = build(recipe.model.system, recipe.model.options, shape)
+    assert sum(p.numel() for p in encoder.parameters()) == entry.parameters
+    assert {task.output for task in recipe.tasks} <= set(encoder.outputs)
 
 
 @pytest.mark.parametrize("name", ["histn-arousal", "neuroimagen"])
