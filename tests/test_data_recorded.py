@@ -163,6 +163,8 @@ def test_a_bundles_raw_piece_gives_its_windows(folder, per):
         assert dataset.raw is not None
         np.testing.assert_array_equal(dataset.train.x[:2], source.deployed(dataset).windows[:2])
         np.testing.assert_array_equal(dataset.raw, source.deployed(dataset).raw)
+        first = dataset.train.session == 0
+        np.testing.assert_array_equal(source.deployed(dataset).labels["label"], dataset.train.labels["label"][first])
     else:
         assert dataset.raw is None, "no piece fits the arrays of everyone"
 

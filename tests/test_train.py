@@ -139,6 +139,10 @@ def test_a_checkpoint_comes_back_whole_and_holds_no_pickle(retrieval, tmp_path):
     assert back.checkpoint == trained.checkpoint
     assert json.loads(pretty(back.metrics)) == json.loads(pretty(trained.metrics))
     assert back.windows.tobytes() == trained.windows.tobytes()
+    for name, deployed in trained.deployments.items():
+        assert back.deployments[name].labels.keys() == deployed.labels.keys()
+        for label, values in deployed.labels.items():
+            np.testing.assert_array_equal(back.deployments[name].labels[label], values)
     np.testing.assert_array_equal(back.galleries["embedding/image"], trained.galleries["embedding/image"])
     np.testing.assert_array_equal(back.positions, trained.positions)
     windows = torch.from_numpy(trained.windows)

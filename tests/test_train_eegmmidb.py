@@ -14,6 +14,7 @@ from rtdecode.encode.bundle import Bundle
 from rtdecode.encode.engines import make_engine
 from rtdecode_export.bundle import export_bundle
 from rtdecode_export.checkpoint import checkpoint_arguments
+from rtdecode_export.variants import Precision
 from rtdecode_models.data.recordings import label_of, read_recording
 from rtdecode_models.data.spec import Recordings
 from rtdecode_models.training.checkpoint import Trained
@@ -25,6 +26,8 @@ from rtdecode_models.training.units import Here
 
 RECIPES = Path(__file__).resolve().parents[1] / "models" / "recipes"
 
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
+
 
 def _through_the_bundle(recipe_name, data, folder):
     """Train, save, load, export, open, and decode the test recording with the bundle."""
@@ -33,7 +36,14 @@ def _through_the_bundle(recipe_name, data, folder):
     workshop = Workshop(lambda recipe: open_data(recipe, data))
     train(recipe, workshop, Here(workshop)).save(folder / "checkpoint")
     trained = Trained.load(folder / "checkpoint")
-    export_bundle(**checkpoint_arguments(trained), out=folder / "bundle.zip")
+    report = export_bundle(**checkpoint_arguments(trained), out=folder / "bundle.zip", precisions=PRECISIONS)
+    assert report.windows == 15, "the trials of the first training run"
+    for variant in report.variants:
+        for drift in variant.drift:
+            assert drift.top1 is not None
+            assert drift.top1 >= 14 / 15, variant.precision
+            assert drift.accuracy is not None
+            assert drift.accuracy >= 0.8, "these windows were trained on: with other labels, half would be right"
     bundle = Bundle.open(folder / "bundle.zip")
     engine = make_engine(bundle)
     recording = read_recording(data, trained.metrics["split"]["test"][0])
