@@ -233,5 +233,18 @@ def test_a_flipped_byte_never_does_more_than_fail(tmp_path_factory, data):
 
 def test_huge_lengths_fail_before_memory_does(tmp_path):
     (tmp_path / "a.npy").write_bytes(b"\x80\x04\x8e" + struct.pack("<Q", 1 << 60) + b"x.")
-    with pytest.raises(ConfigError, match=r"a\.npy cannot be read"):
+    with pytest.raises(
+        ConfigError, match=r"a\.npy is refused: it promises 1152921504606846976 bytes, more than it has"
+    ):
+        read_pickled(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [b"Nr\xff\xff\xff\xff.", b"Np99999999\n.", b"Np1_0\n.", b"\x80\x04\x95\0\0\0\0\x01\0\0\0N."],
+    ids=["a place far away", "the same in text", "no number", "a frame"],
+)
+def test_no_file_of_ten_bytes_takes_all_memory(tmp_path, pickled):
+    (tmp_path / "a.npy").write_bytes(pickled)
+    with pytest.raises(ConfigError, match=r"a\.npy is refused: it (asks for memory for|promises)"):
         read_pickled(tmp_path / "a.npy")

@@ -7,8 +7,10 @@ is refused by name before anything is made of it. Beside arrays a file may hold 
 bytes and numbers. It is the only place in the project where a pickle is opened.
 """
 
+import io
 import math
 import pickle
+import pickletools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,17 @@ _PLAIN_DTYPE = re.compile(r"([biufc]([1-9]|1[0-9]|3[0-2])|[US](0|[1-9][0-9]{0,6}
 _OBJECT_DTYPE = re.compile(r"O[48]?\Z")
 _MODULES = ("numpy.core.", "numpy._core.")
 _DEEPEST = 32
+
+
+#: The instructions of pickles that arrays, dictionaries, lists, text and numbers are made of, by what follows each:
+#: nothing, so many bytes, bytes counted by a number of so many bytes, or so many lines of text.
+_BARE = frozenset(b"N(.t)\x85\x86\x87\x88\x89]aeld}suRb\x93\x94")
+_FIXED = {**dict.fromkeys(b"K\x80qh", 1), ord("M"): 2, **dict.fromkeys(b"Jrj", 4), **dict.fromkeys(b"G\x95", 8)}
+_COUNTED = {**dict.fromkeys(b"CU\x8a\x8c", 1), **dict.fromkeys(b"BTX", 4), **dict.fromkeys(b"\x8e\x8d\x96", 8)}
+_LINES = {**dict.fromkeys(b"IFLSVpg", 1), ord("c"): 2}
+#: Places in a pickle's memory, which is as large as the highest of them.
+_MOST_PLACES = 1 << 20
+_LONGEST_LINE = 1 << 20
 
 
 class _RefusedError(Exception):
@@ -194,6 +207,7 @@ def read_pickled(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             _skip_npy_header(file, path)
+            _check_instructions(file, path.stat().st_size)
             return _plain(_Reader(file).load(), {}, 0)
     except FileNotFoundError as error:
         raise ConfigError(f"{path} does not exist; is the data folder right?") from error
@@ -218,6 +232,42 @@ def _skip_npy_header(file: BinaryIO, path: Path) -> None:
     _, _, dtype = read(file)
     if dtype != np.dtype(object):
         raise ConfigError(f"{path} is a plain array of {dtype}; expected a dictionary, as THINGS-EEG2 is published")
+
+
+def _check_instructions(file: BinaryIO, size: int) -> None:
+    """Refuse, before anything is loaded, instructions that arrays need not, and lengths beyond the end of the file.
+
+    A pickle of ten bytes can otherwise ask for all the memory there is. The file stays where it was.
+    """
+    start = file.tell()
+    while True:
+        code = file.read(1)
+        if not code:
+            raise _RefusedError("it ends in the middle")
+        instruction = code[0]
+        if instruction in _FIXED:
+            number = int.from_bytes(file.read(_FIXED[instruction]), "little")
+            if code == b"r" and number > _MOST_PLACES:
+                raise _RefusedError(f"it asks for memory for {number} values")
+            if code == b"\x95" and number > size - file.tell():
+                raise _RefusedError(f"it promises {number} bytes, more than it has")
+        elif instruction in _COUNTED:
+            number = int.from_bytes(file.read(_COUNTED[instruction]), "little")
+            if number > size - file.tell():
+                raise _RefusedError(f"it promises {number} bytes, more than it has")
+            file.seek(number, io.SEEK_CUR)
+        elif instruction in _LINES:
+            lines = [file.readline(_LONGEST_LINE) for _ in range(_LINES[instruction])]
+            if not all(line.endswith(b"\n") for line in lines):
+                raise _RefusedError("it has a line without an end")
+            if code == b"p" and not (lines[0].strip().isdigit() and int(lines[0]) <= _MOST_PLACES):
+                raise _RefusedError(f"it asks for memory for {lines[0]!r:.40} values")
+        elif instruction not in _BARE:
+            name = next((op.name for op in pickletools.opcodes if op.code.encode("latin-1") == code), repr(code))
+            raise _RefusedError(f"it has the instruction {name}, which no array needs")
+        if code == b".":
+            break
+    file.seek(start)
 
 
 def _plain(value: Any, made: dict[int, Any], depth: int) -> Any:
