@@ -19,6 +19,7 @@ from rtdecode.encode.engines import make_engine
 from rtdecode.errors import ConfigError, ContractError
 from rtdecode.offline import replay
 from rtdecode.sources.recording import RecordingSource
+from rtdecode_models.zoo.brainbert import UNIT
 from rtdecode_models.zoo.on_recording import brainbert_for, du_in_for
 
 SEEG = "ieeg/mne-misc-data/sample_seeg.edf"
@@ -77,7 +78,7 @@ def test_du_in_names_a_word_around_each_marker(shared_data, tmp_path):
     [(SEEG, "N'*", [f"N'{n}" for n in range(2, 12)]), (ECOG, "ECOG*", [f"ECOG_RIGHT_{n}" for n in range(1, 5)])],
     ids=["sEEG", "ECoG"],
 )
-def test_brainbert_sees_each_electrode_at_2048_hz_in_microvolts(shared_data, tmp_path, name, contacts, electrodes):
+def test_brainbert_sees_each_electrode_at_2048_hz_and_in_its_unit(shared_data, tmp_path, name, contacts, electrodes):
     path = recording(shared_data, name)
     options = {"size": "small", "depth": 1}
     brainbert_for(path, tmp_path / "b.zip", [contacts], hop=2.5, options=options)
@@ -101,7 +102,7 @@ def test_brainbert_sees_each_electrode_at_2048_hz_in_microvolts(shared_data, tmp
     stamps = 2.5 + np.arange(len(window)) / 2048 - 0.005
     for column, electrode in enumerate(electrodes):
         shaft, number = electrode.rstrip("0123456789"), int(electrode[len(electrode.rstrip("0123456789")) :])
-        x = raw.get_data([electrode, f"{shaft}{number - 1}", f"{shaft}{number + 1}"]) * 1e6
+        x = raw.get_data([electrode, f"{shaft}{number - 1}", f"{shaft}{number + 1}"]) / UNIT
         expected = np.interp(stamps, raw.times, x[0] - x[1:].mean(axis=0))
         assert np.corrcoef(expected, window[:, column])[0, 1] > 0.97
         assert 0.95 < window[:, column].std() / expected.std() < 1.05

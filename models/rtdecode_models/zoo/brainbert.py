@@ -22,7 +22,9 @@ CONTRACT = Contract(
 )
 ELECTRODES = sites("laplacian", CONTACTS)
 
-#: Microvolts: spectrograms are standardised anyway, but half precision cannot hold the square of a volt's millionth.
+#: What becomes 1, in V. Spectrograms are standardised anyway, but half precision holds neither the squares of
+#: microvolts in volts nor those of hundreds of microvolts in microvolts.
+UNIT = 1e-5
 CONDITIONING = Conditioning(
     stream=(
         Laplacian(neighbours={name: contacts[1:] for name, contacts in ELECTRODES.items()}),
@@ -32,9 +34,9 @@ CONDITIONING = Conditioning(
 LABELS = ("no speech", "speech")
 
 
-def in_microvolts() -> dict[str, NDArray[np.float64]]:
+def scaled() -> dict[str, NDArray[np.float64]]:
     """What the chain names; nothing of it is trained."""
-    return {CENTER: np.zeros(len(ELECTRODES)), SCALE: np.full(len(ELECTRODES), 1e-6)}
+    return {CENTER: np.zeros(len(ELECTRODES)), SCALE: np.full(len(ELECTRODES), UNIT)}
 
 
 def heads() -> tuple[tuple[HeadSpec, ...], Mapping[str, bytes | NDArray[Any]]]:
@@ -67,7 +69,7 @@ def _entry(
         window=window,
         heads=heads,
         budget_ms=budget_ms,
-        arrays=in_microvolts,
+        arrays=scaled,
         threads=2,
     )
 

@@ -91,7 +91,10 @@ def brainbert_for(
     chosen = options or {"size": "small"}
     heads, _ = brainbert.heads()
     window = Sliding(length=5.0, hop=hop)
-    return _bundle(recording, out, "brainbert", chosen, "laplacian", contacts, None, filters, 1e-6, window, heads, seed)
+    scale = brainbert.UNIT
+    return _bundle(
+        recording, out, "brainbert", chosen, "laplacian", contacts, None, filters, scale, window, heads, seed
+    )
 
 
 def around(window: Locked, markers: Sequence[str]) -> Locked:
