@@ -50,6 +50,7 @@ def untrained(entry: Entry, out: Path, *, seed: int = 0, overwrite: bool = False
         heads=heads,
         outputs=encoder.outputs,
         real_windows=np.stack([result.outputs["window"] for result in results]),
+        real=False,
         raw=raw[:needed],
         raw_starts=tuple(result.start for result in results[:RAW_WINDOWS]),
         files=files,
