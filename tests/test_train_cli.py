@@ -109,7 +109,9 @@ def test_two_processes_train_what_one_trains(tmp_path, data):
             "optimiser": "adamw",
             "clip_norm": 0.5,
             "augment": [{"kind": "noise"}],
+            "early_stopping": {"monitor": "top1", "patience": 2},
         },
+        split={"test": {"by": "session", "names": ["c"]}, "validation": {"by": "session", "names": ["b"]}},
         seeds=[0],
     )
     recipe = kit.write_recipe(tmp_path / "r.toml", table)

@@ -210,6 +210,8 @@ class _Fitting:
         if not at.finished:
             if self.best:
                 self.network.load_state_dict(self.best)
+            weights = self.network.state_dict()
+            self.network.load_state_dict({name: self.world.of_first(value) for name, value in weights.items()})
             at.finished = True
             self.best = {}
             if self.path is not None and self.world.first:
@@ -326,7 +328,9 @@ class _Fitting:
                 f"training.early_stopping watches {stopping.monitor!r}, which is not measured here; "
                 f"there is {', '.join(key.removeprefix('validation_') for key in now if key.startswith('validation_'))}"
             )
-        value = now[name] if stopping.monitor in RISING else -now[name]
+        # Batch statistics may differ between processes, and so what they measured: the first one decides for all.
+        measured = float(self.world.of_first(torch.tensor(now[name], dtype=torch.float64)))
+        value = measured if stopping.monitor in RISING else -measured
         if at.best_epoch < 0 or value > at.best:
             at.best, at.best_epoch = value, at.epoch
             self.best = {key: tensor.detach().clone() for key, tensor in self.network.state_dict().items()}

@@ -53,6 +53,14 @@ class World:
         dist.all_gather(given, here)
         return [each.to(value.device) for each in given]
 
+    def of_first(self, value: Tensor) -> Tensor:
+        """The first process's tensor, in all of them; its own where there is one."""
+        if self.size == 1:
+            return value
+        shared = value.to(self.device)
+        dist.broadcast(shared, 0)
+        return shared.to(value.device)
+
 
 def enter(device: str = "auto") -> World:
     """Find the place of this process, by the environment that `torchrun` sets; one process alone without it.
