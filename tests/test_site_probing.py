@@ -30,7 +30,7 @@ from rtdecode_models.sites.encoding import Encoding, block_folds, correlation, s
 from rtdecode_models.sites.features import read_features, read_regions
 from rtdecode_models.sites.probing import probe
 from rtdecode_models.sites.selection import Settings, as_toml, read_selection, select_sites
-from rtdecode_models.sites.significance import false_discovery, p_values
+from rtdecode_models.sites.significance import false_discovery, p_values, shifts
 
 SFREQ, WIDTH = 250.0, 4
 CONTACTS = [f"{shaft}'{number}" for shaft in "ABCD" for number in range(1, 7)]
@@ -115,6 +115,20 @@ def test_continuous_rows_that_drift_alike_are_no_response():
     kept = [int(probe(features, responses, continuous_gap=gap, permutations=200).responds.sum()) for gap in (None, 5)]
     assert kept[0] >= 5
     assert kept[1] == 0
+
+
+def test_a_short_recording_has_no_more_shifts_than_there_are():
+    """60 rows: 49 different ones, each once, and no p-value below 1 / 50."""
+    random = np.random.default_rng(0)
+    given = [tuple(order) for order in shifts(60, 1000, 6, random)]
+    assert len(given) == len(set(given)) == 49
+    features = random.standard_normal((60, 1))
+    responses = np.repeat(features, 2, axis=1)[:, :, None]
+    probed = probe(features, responses, continuous_gap=1, permutations=1000)
+    assert probed.permutations == 49
+    assert probed.p.tolist() == [1 / 50, 1 / 50]
+    with pytest.raises(ConfigError, match="49 permutations of 60 rows cannot reach"):
+        probe(features, responses, continuous_gap=1, level=0.01)
 
 
 def test_p_and_q_values():
@@ -281,6 +295,24 @@ def test_lagged_features_of_moments(experiment, tmp_path):
     assert none.contract is None
     with pytest.raises(ConfigError, match="2 recordings"):
         select_sites([tmp_path / "film_raw.fif"] * 2, given, settings)
+
+
+def test_beta_power_over_motor_cortex_follows_grip_force(shared_data, tmp_path):
+    """A real recording: ECoG and the force of a hand, ten times a second; best is a site of the ECoG."""
+    path = shared_data / (
+        "ieeg/py_neuromodulation/sub-testsub/ses-EphysMedOff/ieeg/"
+        "sub-testsub_ses-EphysMedOff_task-gripforce_run-0_ieeg.vhdr"
+    )
+    if not path.is_file():
+        pytest.skip("the recording is not on this machine")
+    force = mne.io.read_raw_brainvision(path, verbose="error").get_data(["MOV_RIGHT"])[0]
+    np.savez(tmp_path / "force.npz", features=1e6 * force[:19000].reshape(190, 100).mean(1)[:, None], sfreq=10.0)
+    settings = Settings(contacts=("ECOG*", "LFP*"), band=(13.0, 35.0), edges=(-0.2, -0.1, 0.0, 0.1, 0.2))
+    selection = select_sites([path], read_features(tmp_path / "force.npz"), settings)
+    assert selection.sites[0].name.startswith("ECOG")
+    assert selection.sites[0].responds
+    assert selection.sites[0].score > 0.4
+    assert selection.permutations == selection.features["rows"] - 2 * (selection.features["rows"] // 10) + 1
 
 
 def test_what_is_missing_is_named(experiment, tmp_path):

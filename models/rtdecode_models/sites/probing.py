@@ -91,7 +91,8 @@ def probe(
     level : float
         Between 0 and 1.
     permutations : int, optional
-        As many as are needed for one site to be told among so many, where not given.
+        As many as are needed for one site to be told among so many, where not given. Of moments there are no more than
+        different shifts.
     seed : int
         Of the folds and permutations.
     progress : callable
@@ -111,17 +112,16 @@ def probe(
         raise ConfigError(f"level is {level:g}; expected a number between 0 and 1")
     n, sites, times = responses.shape
     count = permutations_needed(sites, level, correction) if permutations is None else permutations
-    if count < 1 / level:
-        raise ConfigError(
-            f"{count} permutations cannot reach p = {level:g}; expected {permutations_needed(sites, level, correction)}"
-        )
     random = np.random.default_rng(seed)
     if continuous_gap is None:
         encoding = Encoding(features, shuffled_folds(n, folds, random))
-        orders = shuffles(n, count, random)
+        orders = list(shuffles(n, count, random))
     else:
         encoding = Encoding(features, block_folds(n, folds, continuous_gap))
-        orders = shifts(n, count, max(n // 10, continuous_gap + 1), random)
+        orders = list(shifts(n, count, max(n // 10, continuous_gap + 1), random))
+    if len(orders) < 1 / level:
+        needed = permutations_needed(sites, level, correction)
+        raise ConfigError(f"{len(orders)} permutations of {n} rows cannot reach p = {level:g}; expected {needed}")
 
     def best(values: Array) -> Array:
         highest: Array = encoding.score(values).reshape(sites, times).max(axis=1)
@@ -130,8 +130,8 @@ def probe(
     flat = responses.reshape(n, sites * times)
     by_time = encoding.score(flat).reshape(sites, times)
     scores = by_time.max(axis=1)
-    null = null_scores(best, flat, orders, progress(count))
+    null = null_scores(best, flat, orders, progress(len(orders)))
     p = p_values(scores, null, family=correction == "max")
     reached = p if correction == "max" else false_discovery(p)
     responds = (reached <= level) & (scores > 0)
-    return Probed(scores, by_time.argmax(axis=1), p, reached, responds, count)
+    return Probed(scores, by_time.argmax(axis=1), p, reached, responds, len(orders))

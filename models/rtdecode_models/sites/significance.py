@@ -1,6 +1,6 @@
 """How often scores as high come up where there is nothing, and which are kept."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -18,23 +18,26 @@ def shuffles(n: int, count: int, random: np.random.Generator) -> Iterator[NDArra
 
 
 def shifts(n: int, count: int, least: int, random: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """`count` circular shifts of `n` samples by at least `least` either way: they keep what the signals are in time.
+    """Circular shifts of `n` samples by at least `least` either way: they keep what the signals are in time.
+
+    All of them are different: `count` at random, or every one there is where there are no more. A short recording has
+    no p-value that only many different ones could give.
 
     Raises
     ------
     ConfigError
-        `n` is too short for that.
+        `n` is too short for any.
     """
     if n <= 2 * least:
         raise ConfigError(f"{n} samples cannot be shifted by {least} or more either way; expected a longer recording")
-    for _ in range(count):
-        yield np.roll(np.arange(n), int(random.integers(least, n - least + 1)))
+    for by in random.permutation(np.arange(least, n - least + 1))[:count]:
+        yield np.roll(np.arange(n), int(by))
 
 
 def null_scores(
     score: Callable[[Array], Array],
     responses: Array,
-    orders: Iterator[NDArray[np.int64]],
+    orders: Iterable[NDArray[np.int64]],
     progress: Callable[[], object] = lambda: None,
 ) -> Array:
     """Scores of responses in other orders.
@@ -45,7 +48,7 @@ def null_scores(
         From responses (n, ...) to scores (sites,).
     responses : ndarray of float64, shape (n, ...)
         As measured.
-    orders : iterator of ndarray of int64, shape (n,)
+    orders : iterable of ndarray of int64, shape (n,)
         From `shuffles` or `shifts`.
     progress : callable
         Called after each.
