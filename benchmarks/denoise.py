@@ -9,8 +9,8 @@ import argparse
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from rtdecode_models.data.trials import Trials
 from rtdecode_models.systems.artifacts import artifacts, clean_eeg, contaminate, correlation
 from rtdecode_models.systems.denoiser import Denoiser, build
 from rtdecode_models.systems.shape import Shape
@@ -30,7 +30,10 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     rng = np.random.default_rng(1000 + arguments.seed)
     denoiser = build({}, Shape(N_TIMES, 1, SFREQ))
-    train(denoiser, clean_eeg(rng, TRAIN, N_TIMES, SFREQ), arguments.steps)
+    zeros = np.zeros(TRAIN, np.int64)
+    train_x = clean_eeg(rng, TRAIN, N_TIMES, SFREQ)[:, :, None]
+    denoiser.prepare(Trials(train_x, SFREQ, zeros, zeros, ("simulated",), ("simulated",)))
+    train(denoiser, torch.from_numpy(train_x), arguments.steps)
     clean, dirt = clean_eeg(rng, TEST, N_TIMES, SFREQ), artifacts(rng, TEST, N_TIMES, SFREQ)
     print(f"seed {arguments.seed}, {arguments.steps} steps of {BATCH}; {TEST} simulated test signals")
     print("| dB | correlation before | after | 5th percentile after |\n|---|---|---|---|")
@@ -42,9 +45,8 @@ def main() -> None:
         print(f"| {ratio:g} | {before.mean():.3f} | {after.mean():.3f} | {np.quantile(after, 0.05):.3f} |", flush=True)
 
 
-def train(denoiser: Denoiser, clean: NDArray[np.float32], steps: int) -> None:
+def train(denoiser: Denoiser, windows: torch.Tensor, steps: int) -> None:
     """Fit by Adam, the learning rate rising over a twentieth of the steps and falling over the rest."""
-    windows = torch.from_numpy(clean)[:, :, None]
     optimiser = torch.optim.Adam(denoiser.parameters(), lr=LEARNING_RATE)
     denoiser.train()
     for step in range(steps):

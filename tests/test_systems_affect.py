@@ -192,7 +192,6 @@ def test_heads_and_outputs_agree(name):
         ("geometric", {"high": 70.0}, replace(EPOC, classes={"label": 2}), "high are 1 and 70 Hz"),
         ("geometric", {}, Shape(256, 1, 128.0, classes={"label": 2}), "one channel"),
         ("denoiser", {}, Shape(250, 2, 128.0), "250 samples; expected a multiple of 16"),
-        ("denoiser", {"artifacts": "nowhere.npy"}, Shape(256, 2, 128.0), "nowhere.npy cannot be read"),
         ("denoiser", {"token_width": 30}, Shape(256, 2, 128.0), "n_heads that divide"),
         ("neuro3d", {}, replace(SHAPE_3D, sfreq=512.0), "512 Hz; expected a whole multiple of 250"),
         ("neuro3d", {"static_s": 7.0} | RATES_3D, SHAPE_3D, "some time for each"),
@@ -330,6 +329,11 @@ def small_denoiser(tmp_path, n_times=64):
     return denoiser.build(options, Shape(n_times, 2, 128.0))
 
 
+def clean_trials(n=4, n_times=64):
+    clean = clean_eeg(np.random.default_rng(1), 2 * n, n_times, 128.0).reshape(n, 2, n_times).transpose(0, 2, 1)
+    return replace(trials(n), x=clean.copy(), sfreq=128.0)
+
+
 def test_a_denoiser_knows_neither_unit_nor_neighbour(tmp_path):
     encoder = weathered(small_denoiser(tmp_path))
     given = torch.from_numpy(windows(3, 64, 2))
@@ -342,8 +346,12 @@ def test_a_denoiser_knows_neither_unit_nor_neighbour(tmp_path):
 
 def test_a_denoiser_learns_to(tmp_path):
     encoder = small_denoiser(tmp_path)
-    rng = np.random.default_rng(1)
-    clean = torch.from_numpy(clean_eeg(rng, 128, 64, 128.0).reshape(64, 2, 64).transpose(0, 2, 1).copy())
+    given = clean_trials(64)
+    encoder.prepare(given)
+    assert encoder.bank.shape == (32, 74)
+    assert "bank" not in encoder.state_dict()
+    rng = np.random.default_rng(2)
+    clean = torch.from_numpy(given.x)
     optimiser = torch.optim.Adam(encoder.parameters(), lr=3e-3)
     losses = []
     for _ in range(120):
@@ -360,12 +368,27 @@ def test_a_denoiser_learns_to(tmp_path):
     assert correlation(denoised, unseen).mean() > correlation(dirty, unseen).mean() + 0.05
 
 
-@pytest.mark.parametrize("kind", ["short", "flat", "text"])
+def test_a_denoiser_trains_on_simulated_artifacts_and_runs_without_any():
+    encoder = denoiser.build({}, Shape(64, 2, 128.0))
+    given = clean_trials()
+    with pytest.raises(ConfigError, match=r"before prepare\(trials\)"):
+        encoder(torch.from_numpy(given.x))
+    assert set(encoder.eval()(torch.from_numpy(given.x))) == {"denoised"}
+    encoder.prepare(given)
+    assert encoder.bank.shape == (denoiser.BANK, 64)
+
+
+@pytest.mark.parametrize("kind", ["short", "flat", "text", "missing"])
 def test_artifacts_that_are_none(kind, tmp_path):
     path = tmp_path / "artifacts.npy"
-    np.save(path, {"short": np.zeros((3, 63)), "flat": np.zeros(64), "text": np.array([["a"] * 64])}[kind])
-    with pytest.raises(ConfigError, match=r"expected floats of shape \(n, samples\), with 64 samples or more"):
-        denoiser.build({"artifacts": str(path)}, Shape(64, 2, 128.0))
+    wrong = {"short": np.zeros((3, 63)), "flat": np.zeros(64), "text": np.array([["a"] * 64])}
+    if kind in wrong:
+        np.save(path, wrong[kind])
+    expected = (
+        r"expected floats of shape \(n, samples\), with 64 samples or more" if kind in wrong else "cannot be read"
+    )
+    with pytest.raises(ConfigError, match=expected):
+        denoiser.build({"artifacts": str(path)}, Shape(64, 2, 128.0)).prepare(clean_trials())
 
 
 # --- Neuro-3D --------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rtdecode.errors import ConfigError
+from rtdecode_models.data.trials import Trials
 from rtdecode_models.systems.artifacts import artifacts
 from rtdecode_models.systems.encoder import Encoder
 from rtdecode_models.systems.neuro3d import sinusoids
@@ -75,18 +76,17 @@ class Denoiser(Encoder):
     config : DenoiserConfig
     n_times : int
         Samples in a window, a multiple of `TOKEN`.
-    bank : ndarray of float32, shape (n, n_times or more)
-        Artifacts to train with.
     """
 
     outputs = ("denoised",)
     bank: Tensor
     positions: Tensor
 
-    def __init__(self, config: DenoiserConfig, n_times: int, bank: NDArray[np.float32]) -> None:
+    def __init__(self, config: DenoiserConfig, n_times: int) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("bank", torch.from_numpy(bank), persistent=False)
+        # Only training needs artifacts, so checkpoints have none: `prepare` fetches them.
+        self.register_buffer("bank", torch.zeros(0, n_times), persistent=False)
         widths = (1, *config.widths)
         last = len(config.widths)
         down = [_convolution(widths[i], widths[i + 1], config.kernel) for i in range(last)]
@@ -110,6 +110,21 @@ class Denoiser(Encoder):
             outputs["loss_denoising"] = (error / window.var(dim=1, correction=0).clamp(min=FLOOR)).mean()
         return outputs
 
+    def prepare(self, trials: Trials) -> None:
+        """Fetch the artifacts to train with, from their file or simulated at the trials' rate.
+
+        Raises
+        ------
+        ConfigError
+            The file of artifacts is none.
+        """
+        n_times = trials.x.shape[1]
+        if self.config.artifacts:
+            bank = read_bank(self.config.artifacts, n_times)
+        else:
+            bank = artifacts(np.random.default_rng(BANK_SEED), BANK, n_times, trials.sfreq)
+        self.bank = torch.from_numpy(bank).to(self.bank.device)
+
     def denoise(self, window: Tensor) -> Tensor:
         """Windows (batch, time, channels) as they come to denoised ones."""
         batch, n_times, n_channels = window.shape
@@ -128,6 +143,8 @@ class Denoiser(Encoder):
 
     def _contaminated(self, window: Tensor) -> Tensor:
         """Each channel of clean windows with an artifact from the bank."""
+        if len(self.bank) == 0:
+            raise ConfigError("a denoiser has no artifacts to train with before prepare(trials)")
         batch, n_times, n_channels = window.shape
         low, high = self.config.snr_db
         snr = low + (high - low) * torch.rand(batch, 1, n_channels, device=window.device)
@@ -222,8 +239,6 @@ def build(options: Mapping[str, Any], shape: Shape) -> Denoiser:
     ------
     ValueError
         A size makes no sense, or does not divide the window.
-    ConfigError
-        The file of artifacts is none.
     """
     config = msgspec.convert(options, DenoiserConfig)
     if not config.widths or min(*config.widths, config.token_width, config.n_layers, config.forward_width) < 1:
@@ -235,8 +250,4 @@ def build(options: Mapping[str, Any], shape: Shape) -> Denoiser:
         raise ValueError("expected n_heads that divide token_width, and an odd kernel")
     if not 0 <= config.dropout < 1 or config.snr_db[0] > config.snr_db[1]:
         raise ValueError("expected dropout from 0 to below 1, and snr_db from the least to the greatest")
-    if config.artifacts:
-        bank = read_bank(config.artifacts, shape.n_times)
-    else:
-        bank = artifacts(np.random.default_rng(BANK_SEED), BANK, shape.n_times, shape.sfreq)
-    return Denoiser(config, shape.n_times, bank)
+    return Denoiser(config, shape.n_times)
