@@ -48,6 +48,7 @@ def wait_until(process, happened):
     return happened()
 
 
+@pytest.mark.timeout(600)  # processes that begin slowly where much else runs
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_killed_and_interrupted_and_gone_on_with_to_the_same_weights(tmp_path, data):
     """kill -9 in the middle, then Ctrl-C in the middle, then to the end: bit for bit what one run gives."""
@@ -93,6 +94,7 @@ def test_killed_and_interrupted_and_gone_on_with_to_the_same_weights(tmp_path, d
     assert equal(weights(out), weights(tmp_path / "whole"))
 
 
+@pytest.mark.timeout(600)
 def test_two_processes_train_what_one_trains(tmp_path, data):
     """torchrun's environment, gloo: half of each batch in each process, and the contrast is over the whole batch."""
     table = kit.table(
