@@ -34,7 +34,7 @@ class AdaptiveMaxPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., n_out) of (..., n_in)."""
         neighbours = x.index_select(-1, self.places.flatten())
-        return neighbours.unflatten(-1, self.places.shape).amax(dim=-1)
+        return neighbours.reshape(*x.shape[:-1], *self.places.shape).amax(dim=-1)
 
 
 class Front(nn.Module):
