@@ -37,6 +37,8 @@ from rtdecode_models.systems.nice import Nice
 from rtdecode_models.systems.registry import build
 from rtdecode_models.systems.shape import Shape
 from rtdecode_models.training.batch import Batch
+from rtdecode_models.training.losses_contrastive import InfoNCE, InfoNCESpec
+from rtdecode_models.training.losses_regress import MSE, MSESpec
 
 EEG = Shape(250, 63, 250.0, 10, targets={"image": (1024,)})
 #: Options of a brain module that is small enough to be tried many times.
@@ -229,6 +231,27 @@ def test_the_mean_over_time_weighs_all_samples_alike_and_attention_does_not() ->
         turned = encoder.aggregate(features.flip(2))
         assert torch.allclose(encoder.aggregate(features), turned, atol=1e-6) is same
         assert encoder(window)["embedding"].shape == encoder(window)["latent"].shape == (2, 768)
+
+
+def test_both_heads_teach_every_part_of_the_brain_module() -> None:
+    torch.manual_seed(0)
+    encoder = build("brain-module", SMALL, meg(20, 9, 2)).train()
+    window, subject, image = torch.randn(12, 20, 9), torch.tensor([0, 1] * 6), torch.randn(12, 768)
+    batch = Batch(window, subject, torch.arange(12), {}, {"image": image}, torch.arange(12))
+    gallery = Gallery(tuple(f"image {row}" for row in range(12)), {"image": image.numpy()})
+    losses = [InfoNCE(InfoNCESpec(target="image")), MSE(MSESpec(target="image", output="latent"), gallery)]
+    optimiser = torch.optim.Adam([*encoder.parameters(), *losses[0].parameters()], lr=3e-3)
+    curve = []
+    for _ in range(30):
+        outputs = encoder(window, subject)
+        value = 0.75 * losses[0](outputs, batch) + 0.25 * losses[1](outputs, batch)
+        optimiser.zero_grad()
+        value.backward()
+        still = [name for name, parameter in encoder.named_parameters() if parameter.grad is None]
+        assert not still
+        optimiser.step()
+        curve.append(value.item())
+    assert np.mean(curve[-5:]) < 0.7 * curve[0]
 
 
 # --- ATM-S and NICE ---------------------------------------------------------------------------------------------------
