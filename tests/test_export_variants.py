@@ -267,6 +267,23 @@ def test_a_constant_that_half_precision_does_not_hold_is_used_in_float32():
         assert given["Max"] == {TensorProto.FLOAT16 if half else TensorProto.FLOAT}
 
 
+def test_a_product_that_is_an_output_is_used_further_in_half_and_in_float32():
+    rng = np.random.default_rng(5)
+    graph = onnx.ModelProto.FromString(linear(rng.standard_normal((TIME * CHANNELS, 3)).astype(np.float32)))
+    graph.graph.initializer.append(numpy_helper.from_array(np.eye(3, dtype=np.float32), "eye"))
+    graph.graph.node.append(helper.make_node("MatMul", ["out", "eye"], ["same"]))
+    graph.graph.node.append(helper.make_node("Softmax", ["out"], ["shares"]))
+    value = helper.make_tensor_value_info
+    graph.graph.output.extend(value(name, TensorProto.FLOAT, [1, 3]) for name in ("same", "shares"))
+    lowered = lower(graph.SerializeToString(), "fp16")
+    assert types_of(lowered)["MatMul"] == {TensorProto.FLOAT16}
+    windows = rng.standard_normal((2, TIME, CHANNELS)).astype(np.float32)
+    given = run_model(lowered, windows, ["out", "same", "shares"])
+    np.testing.assert_array_equal(given["same"], given["out"])
+    exponentials = np.exp(given["out"] - given["out"].max(1, keepdims=True))
+    np.testing.assert_allclose(given["shares"], exponentials / exponentials.sum(1, keepdims=True), rtol=1e-5)
+
+
 def test_a_network_without_weights_has_nothing_for_int8():
     graph = onnx.ModelProto.FromString(linear(np.ones((TIME * CHANNELS, 2), np.float32)))
     del graph.graph.node[1]

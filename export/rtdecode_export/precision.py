@@ -90,7 +90,7 @@ class _Lowering:
         self._floats = {value.name for value in values if value.type.tensor_type.elem_type == TensorProto.FLOAT}
         self._floats |= {name for name, tensor in self._constants.items() if tensor.data_type == TensorProto.FLOAT}
         self._outputs = {value.name for value in graph.output}
-        self._half: set[str] = set()
+        self._half: dict[str, str] = {}  # value -> its name in half precision
         self._nodes: list[NodeProto] = []
         self._made: set[str] = set()
         self._tensors: dict[str, TensorProto] = {}
@@ -115,12 +115,12 @@ class _Lowering:
         for place, name in enumerate(node.output):
             if not half or name not in self._floats:
                 continue
-            self._half.add(name)
+            self._half[name] = name
             if self._rounded:
                 copy.output[place] = f"{name}.exact"
                 after += self._rounding(copy.output[place], name)
             elif name in self._outputs:
-                copy.output[place] = f"{name}.half"
+                copy.output[place] = self._half[name] = f"{name}.half"
                 after.append(_cast(copy.output[place], name, TensorProto.FLOAT))
         self._nodes += [copy, *after]
 
@@ -145,10 +145,12 @@ class _Lowering:
         """The name of a value in the precision that a node wants."""
         if name in self._constants:
             return self._constant(name, half and name in self._floats)
-        if name not in self._floats or half == (name in self._half):
+        if name not in self._floats:
             return name
+        if half and name in self._half:
+            return self._half[name]
         if not half:
-            if self._rounded:
+            if name not in self._half or self._rounded or name in self._outputs:
                 return name
             return self._once(f"{name}.single", [_cast(name, f"{name}.single", TensorProto.FLOAT)])
         if self._rounded:
