@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -101,7 +102,7 @@ def _check(chosen: "Sequence[Entry]", out: Path | None, live_s: float | None, as
             elif row.fault:
                 told.print(f"{entry.name}: {row.fault}", markup=False)
     if not as_json:
-        Console(highlight=False).print(_table(chosen, rows))
+        Console(highlight=False).print(_table(rows))
     return rows
 
 
@@ -135,14 +136,43 @@ def _list(chosen: "Sequence[Entry]") -> Table:
     return table
 
 
-def _table(chosen: "Sequence[Entry]", rows: "Sequence[Row]") -> Table:
-    """One line for each system: what it claims, and what was seen."""
-    from rtdecode_models.zoo.page import HEADINGS, cells
+def _table(rows: "Sequence[Row]") -> Table:
+    """One line for each system, within 80 columns: what it claims, and what was seen."""
+    from rtdecode_models.zoo.page import share
 
-    table = Table(title="published systems, checked")
-    for heading in HEADINGS:
-        left = heading in ("system", "live in the daemon")
-        table.add_column(heading, justify="left" if left else "right", no_wrap=heading == "system")
-    for entry, row in zip(chosen, rows, strict=True):
-        table.add_row(*cells(entry, row))
+    table = Table(
+        title="published systems, checked",
+        caption="parameters: = as published, ? not known; live: 99th percentile of what the budget allows;\n"
+        "ceil: share of an ideal decoder's score (simulated), base: ridge's or a baseline's share",
+        box=SIMPLE_HEAD,
+        padding=0,
+        pad_edge=False,
+    )
+    for heading in ("system", "parameters", "parity", "p50 ms", "live ms", "ceil", "base"):
+        table.add_column(heading, justify="left" if heading == "system" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row.name,
+            _counted(row),
+            f"{row.parity:.0e}",
+            f"{row.p50_ms:.2f}",
+            _lived(row),
+            share(row.result, "share"),
+            share(row.result, "baseline_share"),
+        )
     return table
+
+
+def _counted(row: "Row") -> str:
+    if row.published is None:
+        return f"{row.parameters:,} ?"
+    if row.published == row.parameters:
+        return f"{row.parameters:,} ="
+    return f"{row.parameters:,}  \nof {row.published:,}  "
+
+
+def _lived(row: "Row") -> str:
+    if row.live is None:
+        return "not run"
+    verdict = "yes" if row.live.good else "NO"
+    return f"{verdict} {row.live.p99_ms:.1f}/{row.live.budget_ms:g}"

@@ -1,5 +1,6 @@
 """A bundle in the daemon, live: noise over LSL from a process of its own at the contract's channels and rate."""
 
+import contextlib
 import json
 import math
 import os
@@ -19,7 +20,7 @@ from rtdecode import hostclock
 from rtdecode.demo.stage import LSL_API, free_port, private_folder
 from rtdecode.encode.bundle import Bundle
 from rtdecode.errors import ProcessError
-from rtdecode.wire.messages import Window
+from rtdecode.wire.messages import Description, Window
 from rtdecode.wire.subscriber import Subscriber
 from rtdecode_models.zoo.noise import markers_of
 
@@ -161,6 +162,7 @@ def _listen(
 ) -> list[Window]:
     """Every window that is published until the daemon has ended, as it does when the sender is gone."""
     windows: list[Window] = []
+    begun = False
     deadline = hostclock.now() + seconds
     with Subscriber(endpoint, timeout=1.0) as subscriber:
         while hostclock.now() < deadline:
@@ -169,12 +171,22 @@ def _listen(
                 message = received.message
                 if isinstance(message, Window) and not message.retained:
                     windows.append(message)
+                elif isinstance(message, Description) and not begun:
+                    begun = True  # the decoder is ready: samples before that would wait for it, and be late
+                    _go(sender)
             for what, process in (("sender", sender), ("daemon", daemon)):
                 if process.poll() not in (None, 0):
                     raise ProcessError(f"the {what} ended with {process.returncode}: {_last_words(folder, what)}")
             if ended:
                 return windows
     raise ProcessError(f"the session did not end within {seconds:g} s: {_last_words(folder, 'daemon')}")
+
+
+def _go(sender: "subprocess.Popen[bytes]") -> None:
+    assert sender.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # it is gone, and its log says why
+        sender.stdin.write(b"go\n")
+        sender.stdin.flush()
 
 
 def _tally(windows: list[Window], budget_ms: float, exit_code: int) -> Live:

@@ -50,8 +50,8 @@ def cells(entry: Entry, row: Row) -> tuple[str, ...]:
         f"{row.p50_ms:.2f}",
         _lived(row),
         f"{entry.budget_ms:g} ms",
-        _share(row.result, "share"),
-        _share(row.result, "baseline_share"),
+        share(row.result, "share"),
+        share(row.result, "baseline_share"),
     )
 
 
@@ -79,6 +79,7 @@ def _lived(row: Row) -> str:
     return f"{verdict}: {row.live.met}/{row.live.windows}, p99 {row.live.p99_ms:.1f} ms"
 
 
-def _share(result: Mapping[str, Any], key: str) -> str:
+def share(result: Mapping[str, Any], key: str) -> str:
+    """A share of the ceiling in two digits, or a dash where none was measured."""
     value = result.get(key)
     return f"{value:.2f}" if isinstance(value, float) else "-"

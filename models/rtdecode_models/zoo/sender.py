@@ -1,6 +1,7 @@
 """Noise over LSL, as a process of its own: an amplifier with a bundle's channels, rate and units, and its markers.
 
-It announces its streams, serves them once they are taken, and ends after so many seconds, or when its input closes.
+It announces its streams, waits for a line on standard input, serves so many seconds, and ends; or as soon as standard
+input closes.
 """
 
 import argparse
@@ -30,6 +31,8 @@ def serve(bundle: Path, name: str, seconds: float) -> None:
     source = NoiseSource(manifest.contract, manifest.windows, seconds)
     marked = f"{name}-markers" if markers_of(manifest.windows) else None
     with source, LslSender(source.info, name, marker_name=marked, source_id=name) as sender:
+        if not sys.stdin.readline():
+            return
         threading.Thread(target=_end_with_stdin, name="lifeline", daemon=True).start()
         require_consumers(sender, CONSUMERS_TIMEOUT_S)
         sender.serve(source)
