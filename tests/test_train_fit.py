@@ -200,6 +200,16 @@ def test_groups_have_rates_and_decay_of_their_own_and_vectors_may_be_spared():
         make_optimiser(module, Training(groups=(Group(parameters=("3.weight",)),)))
 
 
+def test_groups_name_parameters_as_freezing_does():
+    slow = {"parameters": ["projection.first.*"], "learning_rate": 1e-12}
+    begun = fit(job(training={"epochs": 1, "batch_size": 20, "learning_rate": 1e-12})).network.state_dict()
+    fitted = fit(job(training={"epochs": 1, "batch_size": 20, "groups": [slow]}))
+    for name, value in fitted.network.state_dict().items():
+        if name != "logit_scale":  # not part of this loss
+            held = name.startswith("projection.first")
+            assert torch.allclose(value, begun[name], atol=1e-6) == held, name
+
+
 def test_a_loss_that_becomes_nan_is_an_error_with_its_epoch():
     with pytest.raises(ConfigError, match=r"the loss became (nan|inf) in epoch .*lower training.learning_rate"):
         fit(job(training={"epochs": 30, "batch_size": 20, "learning_rate": 1e30}))

@@ -80,14 +80,17 @@ def make_optimiser(module: nn.Module, training: Training) -> torch.optim.Optimiz
 
 
 def parameter_groups(module: nn.Module, training: Training) -> list[dict[str, Any]]:
-    """Parameters by learning rate and weight decay, in the order of the module."""
+    """Parameters by learning rate and weight decay, in the order of the module.
+
+    Patterns are of the encoder's own names, as `freeze` has them; a loss's parameters begin with ``objective.``.
+    """
     used: set[str] = set()
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
         rate, decay = training.learning_rate, training.weight_decay
-        plain = name.removeprefix("encoder.")
+        plain = name.removeprefix("network.")
         for group in training.groups:
             if any(fnmatchcase(plain, pattern) for pattern in group.parameters):
                 used.update(pattern for pattern in group.parameters if fnmatchcase(plain, pattern))
