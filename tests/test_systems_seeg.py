@@ -514,7 +514,8 @@ def test_the_loss_counts_bins_that_stand_out_once_more_and_doubly():
     assert 0 < int(out.sum()) < int(masked.sum())
     assert torch.allclose(outputs["loss_masked"], error[masked].mean(), atol=1e-6)
     assert torch.allclose(outputs["loss_content"], 2 * error[out].mean(), atol=1e-5)
-    deployed = stage.deploy()
+    deployed = stage.train().deploy()
+    assert stage.training, "what is deployed is a copy"
     assert torch.allclose(deployed(window)[0], outputs["embedding"], atol=1e-6)
 
 

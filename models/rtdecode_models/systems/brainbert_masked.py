@@ -5,6 +5,7 @@ the loss counts bins that stand out from the background (further than one standa
 """
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 import msgspec
@@ -111,7 +112,7 @@ class BrainBertMasked(Encoder):
 
     def deploy(self, subject: int | None = None) -> nn.Module:
         """Windows to the embedding, without masks and losses."""
-        return _Features(self).eval()
+        return _Features(deepcopy(self)).eval()
 
 
 class _Features(nn.Module):
