@@ -448,6 +448,8 @@ def test_the_loss_takes_each_windows_level_and_tests_take_the_medium_one() -> No
     loss.eval()
     torch.testing.assert_close(loss(outputs, batch_of(trials)), by_hand(torch.full((12,), MEDIUM)))
     assert torch.equal(loss.uncertainty.level, remembered), "a test changes nothing"
+    later = replace(batch_of(trials), index=torch.arange(12) + 100)
+    torch.testing.assert_close(loss(outputs, later), by_hand(torch.full((12,), MEDIUM)))
     loss.train()
     torch.testing.assert_close(loss(outputs, batch_of(trials)), by_hand(remembered))
     assert not torch.equal(loss.uncertainty.similarity, torch.ones(12))

@@ -204,9 +204,8 @@ class UncertaintyBlur(nn.Module):
     def forward(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Mean over the batch, in nats; while training, what is known of the batch's windows is renewed."""
         brain = output_of(outputs, self.config.output).float()
-        levels = self.uncertainty.level[batch.index]
-        if not self.training:
-            levels = torch.full_like(levels, MEDIUM)
+        # Levels are known of training windows alone.
+        levels = self.uncertainty.level[batch.index] if self.training else torch.full_like(batch.index, MEDIUM)
         images = normalize(self.images(target_of(batch, self.config.target), levels), dim=1)
         logits = self._scale(outputs) * brain @ images.T
         if self.training:
