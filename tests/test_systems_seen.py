@@ -201,7 +201,7 @@ def test_noise_makes_maps_differ_in_training_alone():
     assert (one - other).abs().max() > 0
     assert float(encoder(given)["loss_mode_seeking"].detach()) > 0
     encoder.eval()
-    assert set(encoder(given)) == {"embedding", "saliency"}
+    assert set(encoder(given)) == {"embedding", "saliency", "features"}, "what the losses are given is watched too"
     torch.testing.assert_close(encoder(given)["saliency"], encoder(given)["saliency"])
 
 

@@ -63,7 +63,7 @@ class NeuroImagenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 class NeuroImagen(Encoder):
     """Windows (batch, time, channels) to ``embedding`` (batch, n_dims) and ``saliency`` (batch, side, side).
 
-    While training also ``features`` (batch, n_features), and ``loss_mode_seeking`` where there is noise.
+    For the losses also ``features`` (batch, n_features), and, while training with noise, ``loss_mode_seeking``.
 
     Parameters
     ----------
@@ -102,13 +102,12 @@ class NeuroImagen(Encoder):
         """Caption embeddings and saliency maps of windows (batch, time, channels), each channel of order one."""
         x = self.pool(self.blocks(self.sources(window.transpose(1, 2).unsqueeze(2))))
         features = self.drop(self.project(x[..., :PIECES].flatten(1)))
-        outputs = {"embedding": self.caption(features)}
+        outputs = {"embedding": self.caption(features), "features": features}
         if not self.training:
             given = functional.pad(features, (0, self.config.n_noise)) if self.config.n_noise else features
             return outputs | {"saliency": self.generator(given)}
         noise = torch.randn(2, len(features), self.config.n_noise, device=features.device)
         outputs["saliency"] = self.generator(torch.cat([features, noise[0]], dim=1))
-        outputs["features"] = features
         if self.config.n_noise:
             other = self.generator(torch.cat([features, noise[1]], dim=1))
             outputs["loss_mode_seeking"] = mode_seeking(outputs["saliency"], other, noise[0], noise[1])
