@@ -135,7 +135,7 @@ def largest_eigenvalue(matrix: Tensor) -> Tensor:
 
 
 def _trace(matrix: Tensor) -> Tensor:
-    return (matrix * torch.eye(matrix.shape[-1], dtype=matrix.dtype)).sum(dim=(-2, -1))
+    return (matrix * torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)).sum(dim=(-2, -1))
 
 
 def build(options: Mapping[str, Any], shape: Shape) -> CCA:
