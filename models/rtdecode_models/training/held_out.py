@@ -85,8 +85,9 @@ def report(held: Sequence[Fold], recipe: Recipe, classes: Sequence[str]) -> dict
     """Scores over all folds together, as a part of ``metrics.json`` has them."""
     members = np.concatenate([fold.members for fold in held], axis=1)
     names = {"left_out": [fold.name for fold in held]}
-    if isinstance(first_task(recipe), Classes):
-        return names | class_report(members, np.concatenate([fold.y for fold in held]), classes)
+    task = first_task(recipe)
+    if isinstance(task, Classes):
+        return names | class_report(members, np.concatenate([fold.y for fold in held]), classes, ordered=task.ordered)
     fewest = min(fold.candidates for fold in held)
     scores = over_seeds([rank_scores(each, fewest) for each in members])
     return names | {
