@@ -161,9 +161,7 @@ def test_losses_that_a_system_has_only_while_it_trains_are_watched_too():
     first, second = fitted.curves["validation_loss"]
     assert first == pytest.approx(second, rel=1e-4)
     assert (first or 0.0) > 0
-    with pytest.raises(
-        ConfigError, match=r"system 'train_kit:denoising'\): it has no options, not \['depth'\]"
-    ):
+    with pytest.raises(ConfigError, match=r"system 'train_kit:denoising'\): it has no options, not \['depth'\]"):
         fit(job(model={"system": "train_kit:denoising", "depth": 1}))
     with pytest.raises(ConfigError, match=r"'train_kit:nothing' cannot be had"):
         fit(job(model={"system": "train_kit:nothing"}))
