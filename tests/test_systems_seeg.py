@@ -176,18 +176,6 @@ def test_each_subject_has_a_matrix_and_is_deployed_with_it_alone():
         encoder(window)
 
 
-def test_the_sigmoid_of_the_released_code_is_for_training_only():
-    torch.manual_seed(0)
-    encoder = DuIn(WordsConfig(**SMALL, dropout=0.0, sigmoid=True), FEW_WORDS)
-    window = noise(8, FEW_WORDS)
-    trained = encoder.train()(window)["logits"]
-    assert (trained > 0).all()
-    assert (trained < 1).all()
-    raw = encoder.eval()(window)["logits"]
-    assert (raw < 0).any()
-    assert torch.equal(encoder.deploy()(window)[0], raw)
-
-
 def test_du_in_learns_words_that_are_there():
     torch.manual_seed(0)
     shape = Shape(120, 4, 200.0, classes={"label": 2})

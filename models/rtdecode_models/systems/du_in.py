@@ -199,14 +199,10 @@ class WordsConfig(DuInConfig, frozen=True, kw_only=True, forbid_unknown_fields=T
         Which label is decoded.
     head_hidden : int
         Width between the classifier's two linear layers.
-    sigmoid : bool
-        While training, the logits go through a sigmoid before the cross-entropy, as in the released code. They come out
-        raw otherwise, and always when it is deployed: the order of the classes is the same.
     """
 
     label: str = "label"
     head_hidden: int = 128
-    sigmoid: bool = False
 
 
 class DuIn(Encoder):
@@ -235,8 +231,7 @@ class DuIn(Encoder):
 
     def forward(self, window: Tensor, subject: Tensor | None = None) -> dict[str, Tensor]:
         """``logits`` (batch, classes) of conditioned windows (batch, time, channels)."""
-        logits: Tensor = self.classifier(self.encoder(window, subject))
-        return {"logits": logits.sigmoid() if self.training and self.config.sigmoid else logits}
+        return {"logits": self.classifier(self.encoder(window, subject))}
 
     def deploy(self, subject: int | None = None) -> nn.Module:
         """The classifier of one subject, with that subject's matrix alone."""
