@@ -238,8 +238,8 @@ def test_both_heads_teach_every_part_of_the_brain_module() -> None:
     encoder = build("brain-module", SMALL, meg(20, 9, 2)).train()
     window, subject, image = torch.randn(12, 20, 9), torch.tensor([0, 1] * 6), torch.randn(12, 768)
     batch = Batch(window, subject, torch.arange(12), {}, {"image": image}, torch.arange(12))
-    gallery = Gallery(tuple(f"image {row}" for row in range(12)), {"image": image.numpy()})
-    losses = [InfoNCE(InfoNCESpec(target="image")), MSE(MSESpec(target="image", output="latent"), gallery)]
+    latent = MSE(MSESpec(target="image", output="latent"), seen({"image": image.numpy()}))
+    losses = [InfoNCE(InfoNCESpec(target="image")), latent]
     optimiser = torch.optim.Adam([*encoder.parameters(), *losses[0].parameters()], lr=3e-3)
     curve = []
     for _ in range(30):

@@ -73,9 +73,8 @@ def find(
     """The rank of each trial's stimulus (0 is best) among the candidates, and how many there are."""
     rows = candidates(trials, training)
     assert trials.gallery is not None
-    assert training.gallery is not None
     assert trials.item is not None
-    table = gallery_rows(task, trials.gallery, training.gallery)[rows]
+    table = gallery_rows(task, trials.gallery, training)[rows]
     scores = similarities(outputs, table, task.metric)
     return ranks(scores, np.searchsorted(rows, trials.item)), len(rows)
 

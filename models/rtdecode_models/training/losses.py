@@ -1,6 +1,7 @@
 """The losses of a recipe: checked, built for some training trials, and summed."""
 
 import importlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -56,19 +57,31 @@ def parse_loss(table: Mapping[str, Any]) -> Spec:
     if isinstance(kind, str) and ":" in kind:
         common = {key: table[key] for key in ("weight", "start", "stop") if key in table}
         own = {key: value for key, value in table.items() if key not in ("kind", *common)}
-        spec: Spec = OtherSpec(kind=kind, options=own, **common)
+        spec: Spec = _converted({"kind": kind, "options": own, **common}, OtherSpec)
     else:
-        try:
-            spec = msgspec.convert(table, KNOWN)
-        except msgspec.ValidationError as error:
-            raise ConfigError(str(error)) from error
+        spec = _converted(table, KNOWN)
+    if not math.isfinite(spec.weight):
+        raise ConfigError(f"weight is {spec.weight}; expected a number")
     if not 0 <= spec.start < spec.stop <= 1:
         raise ConfigError(f"counts from {spec.start} to {spec.stop}; expected shares of the training, 0 to 1, in order")
     if isinstance(spec, CrossEntropySpec) and spec.gaussian is not None and not spec.gaussian > 0:
         raise ConfigError(f"gaussian is {spec.gaussian}; expected a standard deviation above 0, in classes")
+    if isinstance(spec, CrossEntropySpec) and not 0 <= spec.smoothing < 1:
+        raise ConfigError(f"smoothing is {spec.smoothing}; expected a share from 0 to below 1")
+    if isinstance(spec, CrossEntropySpec) and isinstance(spec.class_weights, tuple):
+        weights = spec.class_weights
+        if not all(0 <= weight < math.inf for weight in weights) or (weights and not any(weights)):
+            raise ConfigError(f"class_weights are {list(weights)}; expected 0 or more, and not all of them 0")
     if isinstance(spec, InfoNCESpec) and spec.scale == "raw" and spec.init <= 0:
         raise ConfigError(f"init is {spec.init} with scale = 'raw'; expected a factor above 0")
     return spec
+
+
+def _converted(table: Mapping[str, Any], kind: Any) -> Any:
+    try:
+        return msgspec.convert(table, kind)
+    except msgspec.ValidationError as error:
+        raise ConfigError(str(error)) from error
 
 
 def make_loss(spec: Spec, trials: Trials) -> nn.Module:
@@ -108,7 +121,7 @@ def _towards_target(
         case BiMixCoSpec():
             return BiMixCo(spec)
         case MSESpec():
-            return MSE(spec, trials.gallery)
+            return MSE(spec, trials)
         case L2Spec():
             return L2(spec)
         case CosineSpec():

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from rtdecode_models.data.trials import Gallery
+from rtdecode.errors import ConfigError
+from rtdecode_models.data.trials import Trials
 from rtdecode_models.training.batch import Batch
 from rtdecode_models.training.losses_spec import LossSpec, flat, output_of, target_of
 
@@ -42,19 +44,19 @@ class MSE(nn.Module):
     ----------
     spec : MSESpec
         Names.
-    gallery : Gallery, optional
-        The training stimuli, for mean and standard deviation.
+    trials : Trials
+        What is trained on: the mean and the standard deviation are those of its stimuli.
     """
 
     centre: Tensor
     spread: Tensor
 
-    def __init__(self, spec: MSESpec, gallery: Gallery | None) -> None:
+    def __init__(self, spec: MSESpec, trials: Trials) -> None:
         super().__init__()
         self.spec = spec
         centre, spread = torch.zeros(1), torch.ones(1)
-        if spec.standardise and gallery is not None and spec.target in gallery.embeddings:
-            centre, spread = statistics(gallery, spec.target)
+        if spec.standardise:
+            centre, spread = statistics(trials, spec.target)
         self.register_buffer("centre", centre)
         self.register_buffer("spread", spread)
 
@@ -90,9 +92,19 @@ class Cosine(nn.Module):
         return (1 - cosine_similarity(output, target, dim=1)).mean()
 
 
-def statistics(gallery: Gallery, target: str) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (1 where it is 0) of each dimension over the stimuli, both of shape (width,)."""
-    rows = torch.from_numpy(gallery.embeddings[target]).double().flatten(1)
+def statistics(trials: Trials, target: str) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (1 where it is 0) of each dimension over stimuli, both of shape (width,).
+
+    Of those that occur in the trials: their gallery may hold others, which are tested on.
+
+    Raises
+    ------
+    ConfigError
+        The trials have no stimuli.
+    """
+    if trials.gallery is None or trials.item is None:
+        raise ConfigError(f"the target {target!r} is to be standardised over the stimuli; the trials have none")
+    rows = torch.from_numpy(trials.gallery.embeddings[target][np.unique(trials.item)]).double().flatten(1)
     spread = rows.std(dim=0, correction=0)
     return rows.mean(dim=0).float(), torch.where(spread > 0, spread, torch.ones(())).float()
 

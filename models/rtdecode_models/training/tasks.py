@@ -86,7 +86,7 @@ def check_tasks(tasks: Sequence[Task], trials: Trials) -> None:
             raise ConfigError(f"the score {task.name!r} names {name!r}; the data have {', '.join(have) or 'none'}")
 
 
-def gallery_rows(task: Retrieval, gallery: Gallery, training: Gallery) -> NDArray[np.float32]:
+def gallery_rows(task: Retrieval, gallery: Gallery, training: Trials) -> NDArray[np.float32]:
     """What outputs are compared with: one row for each stimulus, shape (stimuli, width).
 
     Parameters
@@ -95,8 +95,8 @@ def gallery_rows(task: Retrieval, gallery: Gallery, training: Gallery) -> NDArra
         What is scored.
     gallery : Gallery
         Whose stimuli.
-    training : Gallery
-        The training stimuli, for the standardisation.
+    training : Trials
+        What was trained on, for the standardisation.
     """
     rows = gallery.embeddings[task.target].reshape(len(gallery.names), -1).astype(np.float32)
     if not task.standardised:

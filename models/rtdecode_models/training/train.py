@@ -261,9 +261,9 @@ def _trained(
     deployments = deployments_of(everyone, subjects)
     gallery = _gallery(dataset, test)
     galleries = {
-        task.name: gallery_rows(task, gallery, dataset.train.gallery)
+        task.name: gallery_rows(task, gallery, dataset.train)
         for task in recipe.tasks
-        if isinstance(task, Retrieval) and gallery is not None and dataset.train.gallery is not None
+        if isinstance(task, Retrieval) and gallery is not None
     }
     checkpoint = Checkpoint(
         name=recipe.name,
