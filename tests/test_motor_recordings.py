@@ -32,6 +32,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def _benchmark(name):
     """A script of the folder of benchmarks, as a module."""
     spec = importlib.util.spec_from_file_location(f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
