@@ -23,8 +23,8 @@ from rtdecode.errors import ConfigError
 from rtdecode_models.data.trials import Trials
 from rtdecode_models.systems.artifacts import artifacts
 from rtdecode_models.systems.encoder import Encoder
-from rtdecode_models.systems.neuro3d import sinusoids
 from rtdecode_models.systems.shape import Shape
+from rtdecode_models.systems.transformer import sinusoids
 
 #: Samples of a token; the gate is opened token by token.
 TOKEN = 16
@@ -93,7 +93,7 @@ class Denoiser(Encoder):
         up = [_expansion(widths[i], widths[i - 1], last=i == 1) for i in range(last, 0, -1)]
         self.autoencoder = nn.Sequential(*down, *up)
         self.embed = nn.Linear(2 * TOKEN, config.token_width)
-        self.register_buffer("positions", torch.from_numpy(sinusoids(n_times // TOKEN, config.token_width)))
+        self.register_buffer("positions", sinusoids(n_times // TOKEN, config.token_width))
         self.layers = nn.ModuleList(SelfAttention(config) for _ in range(config.n_layers))
         self.correct = nn.Linear(config.token_width, TOKEN)
         # Correlations below a half open the gate; both numbers are trained.

@@ -12,9 +12,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,6 +19,7 @@ from rtdecode_models.systems.decimation import Decimation
 from rtdecode_models.systems.encoder import Encoder
 from rtdecode_models.systems.labels import classes_of
 from rtdecode_models.systems.shape import Shape
+from rtdecode_models.systems.transformer import sinusoids
 
 
 class Neuro3DConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -138,7 +136,7 @@ class Stream(nn.Module):
     def __init__(self, n_channels: int, n_times: int, config: Neuro3DConfig) -> None:
         super().__init__()
         self.n_times = n_times
-        self.register_buffer("positions", torch.from_numpy(sinusoids(n_times, n_channels)))
+        self.register_buffer("positions", sinusoids(n_times, n_channels))
         self.attention = Attention(n_channels, config.dropout)
         self.after = FeedForward(n_channels, config.forward_width, config.dropout)
         self.steps = nn.Linear(n_times, config.n_queries)
@@ -252,16 +250,6 @@ class Convolutions(nn.Module):
         row = x.unsqueeze(2)
         features: Tensor = self.layers(row) + self.residual(row)
         return features.squeeze(2)
-
-
-def sinusoids(n_times: int, width: int) -> NDArray[np.float32]:
-    """Positions of tokens as sines and cosines (Vaswani et al., NeurIPS 2017, section 3.5), shape (n_times, width)."""
-    rate = np.exp(-np.log(10000.0) * np.arange(0, width, 2) / width)
-    angle = np.arange(n_times)[:, None] * rate[None, :]
-    table = np.zeros((n_times, width), dtype=np.float32)
-    table[:, 0::2] = np.sin(angle)
-    table[:, 1::2] = np.cos(angle)[:, : width // 2]
-    return table
 
 
 def factor_of(sfreq: float, wanted: float) -> int:

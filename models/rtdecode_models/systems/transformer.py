@@ -1,4 +1,4 @@
-"""The transformer block that the intracranial encoders share, in operators that every inference runtime takes."""
+"""Positions of tokens, and the transformer block of the intracranial encoders, in operators that all runtimes take."""
 
 import math
 from typing import Literal
