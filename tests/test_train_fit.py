@@ -30,6 +30,7 @@ from rtdecode_models.training.training_spec import (  # noqa: E402
     Training,
 )
 from rtdecode_models.training.units import Unit, job_of  # noqa: E402
+from rtdecode_models.training.world import enter  # noqa: E402
 
 #: Everything that draws numbers or remembers something.
 BUSY = {
@@ -206,6 +207,15 @@ def test_groups_name_parameters_as_freezing_does():
         if name != "logit_scale":  # not part of this loss
             held = name.startswith("projection.first")
             assert torch.allclose(value, begun[name], atol=1e-6) == held, name
+
+
+def test_a_device_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert enter("cpu").device.type == "cpu"
+    with pytest.raises(ConfigError, match="the device is 'gpu'; expected cpu, cuda"):
+        enter("gpu")
+    with pytest.raises(ConfigError, match=r"'cuda:99', and torch finds \d+ GPUs here; expected cpu or auto"):
+        enter("cuda:99")
 
 
 def test_a_loss_that_becomes_nan_is_an_error_with_its_epoch():

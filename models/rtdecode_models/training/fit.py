@@ -139,8 +139,7 @@ def fit(job: Job, hooks: Hooks | None = None, world: World | None = None) -> Fit
     """
     world, hooks = world or World(), hooks or Hooks()
     torch.set_num_threads(job.recipe.training.threads)
-    devices = [world.device] if world.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=world.gpus):
         torch.manual_seed(job.seed)
         network, notes = make_network(job.recipe, job.shape, job.seed)
         if isinstance(network, ClosedForm):
@@ -305,7 +304,7 @@ class _Fitting:
         progress = (self.position.epoch + 1) / self.training.epochs
         parts = torch.tensor_split(torch.arange(n), max(1, round(n / self.training.batch_size)))
         own = any(isinstance(spec, OwnSpec) for spec in self.job.recipe.losses)
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), torch.random.fork_rng(devices=self.world.gpus):
             torch.manual_seed(self.job.seed)
             for rows in parts:
                 # every process sees the whole of it
@@ -346,10 +345,11 @@ class _Fitting:
         if self.path is None:
             return
         random = {"order": self.order_began, "generator": self.generator.get_state()}
-        cuda = self.world.device.type == "cuda"
-        for kind, own in (("cpu", torch.get_rng_state()), ("cuda", torch.cuda.get_rng_state() if cuda else None)):
-            if own is not None:
-                random |= {f"{kind}.{rank}": each for rank, each in enumerate(self.world.from_all(own))}
+        generators = {"cpu": torch.get_rng_state()}
+        for gpu in self.world.gpus:
+            generators["cuda"] = torch.cuda.get_rng_state(gpu)
+        for kind, own in generators.items():
+            random |= {f"{kind}.{rank}": each for rank, each in enumerate(self.world.from_all(own))}
         if self.world.first:
             write_state(
                 self.path,
@@ -373,8 +373,8 @@ class _Fitting:
         self.order_began = state.random["order"]
         self.generator.set_state(state.random["generator"])
         torch.set_rng_state(state.random[f"cpu.{self.world.rank}"])
-        if self.world.device.type == "cuda":
-            torch.cuda.set_rng_state(state.random[f"cuda.{self.world.rank}"])
+        for gpu in self.world.gpus:
+            torch.cuda.set_rng_state(state.random[f"cuda.{self.world.rank}"], gpu)
 
 
 def identity(job: Job, processes: int = 1) -> str:

@@ -1,6 +1,7 @@
 """Several processes that train one network: torch's own distributed data parallel, as `torchrun` starts it."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -8,6 +9,8 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from rtdecode.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,11 @@ class World:
     def first(self) -> bool:
         """Whether this process writes files and speaks."""
         return self.rank == 0
+
+    @property
+    def gpus(self) -> list[torch.device]:
+        """The GPU of this process, if it has one: where there is a generator beside the CPU's."""
+        return [self.device] if self.device.type == "cuda" else []
 
     def part(self, n: int) -> slice:
         """Rows of a batch of `n` that are this process's; `n` is a multiple of `size`."""
@@ -69,15 +77,34 @@ def enter(device: str = "auto") -> World:
     ----------
     device : str
         ``cpu``, ``cuda`` or ``cuda:1``; ``auto``: a GPU where there is one.
+
+    Raises
+    ------
+    ConfigError
+        It is none of these, or not there.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
-    gpu = torch.cuda.is_available() if device == "auto" else device != "cpu"
+    place = _device(device)
     if size == 1:
-        return World(device=torch.device("cuda" if device == "auto" and gpu else "cpu" if device == "auto" else device))
-    place = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if gpu else torch.device("cpu")
+        return World(device=place)
+    gpu = place.type == "cuda"
+    if gpu:
+        place = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     if not dist.is_initialized():
         dist.init_process_group("nccl" if gpu else "gloo")
     return World(int(os.environ["RANK"]), size, place)
+
+
+def _device(text: str) -> torch.device:
+    there = torch.cuda.device_count()
+    if text == "auto":
+        return torch.device("cuda" if there else "cpu")
+    match = re.fullmatch(r"cpu|cuda(?::(\d+))?", text)
+    if match is None:
+        raise ConfigError(f"the device is {text!r}; expected cpu, cuda, cuda:0 and so on, or auto")
+    if text != "cpu" and int(match[1] or 0) >= there:
+        raise ConfigError(f"the device is {text!r}, and torch finds {there} GPUs here; expected cpu or auto")
+    return torch.device(text)
 
 
 def leave(world: World) -> None:
