@@ -68,6 +68,8 @@ def test_names_in_every_layout(tmp_path, file, text):
         ("n.json", "{", "is not JSON"),
         ("n.txt", "\n", "holds no names"),
         ("n.txt", "a\na\n", "names 'a' more than once"),
+        ("n.tsv", "", "holds no names"),
+        ("n.tsv", "use\tname\n1\ta\n2\n", "holds no names"),
     ],
 )
 def test_names_that_are_none(tmp_path, file, text, says):
@@ -94,6 +96,20 @@ def test_blur_levels_are_of_one_shape():
 def test_numbers_that_are_not_finite_are_refused(tmp_path):
     np.save(tmp_path / "clip.npy", np.array([[1.0, np.inf]]))
     with pytest.raises(ConfigError, match=r"stimuli.embeddings.image \(clip.npy\) holds numbers that are not finite"):
+        read_gallery(Stimuli(embeddings={"image": "clip.npy"}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([["a", "b"]], "is <U1 of shape"),
+        ([[1j, 2.0]], "expected real numbers"),
+        ([[], []], "has the shape"),
+    ],
+)
+def test_embeddings_that_are_none(tmp_path, rows, says):
+    np.save(tmp_path / "clip.npy", np.array(rows))
+    with pytest.raises(ConfigError, match=rf"stimuli.embeddings.image \(.*clip.npy.*\).*{says}"):
         read_gallery(Stimuli(embeddings={"image": "clip.npy"}), tmp_path)
 
 

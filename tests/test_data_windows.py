@@ -113,6 +113,23 @@ def test_classes_may_have_markers_for_the_bundles_head(folder):
     assert opened(folder).dataset(["a1"]).window.markers == ("*",)
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"signal": {"channels": ["O1", "O1", "O2"], "type": "eeg", "unit": "V", "sfreq": 100.0}}, "'O1' twice"),
+        ({"signal": {"channels": CHANNELS, "type": "egg", "unit": "V", "sfreq": 100.0}}, "type 'egg'"),
+        ({"signal": {"channels": CHANNELS, "type": "eeg", "unit": "furlong", "sfreq": 100.0}}, "unit 'furlong'"),
+        ({"signal": {"channels": CHANNELS, "type": "eeg", "unit": "uV", "sfreq": 100.0}}, "unit 'uV'; expected 'V'"),
+        ({"classes": {"kind": ["animal", "animal"], "colour": ["red", "blue"]}}, "data.classes.kind is"),
+        ({"classes": {"kind": ["animal"], "colour": ["red", "blue"]}}, "two or more names"),
+        ({"markers": {"vegetable": ["v"]}}, "names 'vegetable', which is no class"),
+    ],
+)
+def test_what_no_stream_could_meet_is_found_before_training(folder, changes, says):
+    with pytest.raises(ConfigError, match=says):
+        opened(folder, **changes)
+
+
 def test_time_first_is_the_same_windows(folder):
     np.save(folder / "a1.npy", noise(1, 12).transpose(0, 2, 1))
     other = opened(folder, layout="time_first").dataset(["a1"])
@@ -187,7 +204,7 @@ def test_window_steps_come_after_the_fitted_ones_as_live(folder):
         ({"conditioning": {"stream": [{"step": "resample", "sfreq": 50.0}]}}, r"give 10 samples \(50 Hz\)"),
         ({"fit": {"whitening": "running_alignment"}}, r"follows a stream, and these data are windows"),
         ({"classes": {"kind": ["x", "y"]}}, r"has the labels \['colour', 'kind'\]; data.classes names .*\['kind'\]"),
-        ({"classes": {"kind": ["x"], "colour": ["red", "blue"]}}, r"labels.kind goes from 0 to 1; expected 0 to 0"),
+        ({"classes": {"kind": ["x"], "colour": ["red", "blue"]}}, r"data.classes.kind is .*two or more names"),
         ({"classes": {"kind": ["x", "y"], "colour": ["red", "b"]}}, r"labels.colour names 'blue', which is none"),
         ({"stimuli": None}, r"data.sessions 'a1': `items` and data.stimuli go together"),
         ({"stimuli": {"names": "kind.npy"}}, r"names of stimuli .*kind.npy cannot be read"),

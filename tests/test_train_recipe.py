@@ -1,6 +1,7 @@
 """Recipes: what is accepted, and that everything else is refused with its place."""
 
 import copy
+import math
 import tomllib
 from pathlib import Path
 
@@ -145,6 +146,27 @@ def _at(table, path, value):
         (["training"], {"early_stopping": {"monitor": "loss"}}, "training.early_stopping needs trials to watch"),
         (["training"], {"early_stopping": {"monitor": "train_loss", "patience": 0}}, "patience is 0"),
         (["training"], {"groups": [{"parameters": ["x"], "learning_rate": 0}]}, r"groups\[0\].learning_rate is 0"),
+        (["seeds"], [-1], r"seeds are \[-1\]"),
+        (["seeds"], [2**70], "expected 0 to 2"),
+        (["split", "seed"], -1, r"seed is -1; expected 0 or more.*\$\.split"),
+        (["loss"], [{**RETRIEVAL, "weight": math.nan}], r"loss\[0\].*weight is nan"),
+        (["loss"], [{"kind": "blur_prior:UncertaintyBlur", "start": "x"}], r"loss\[0\].*\$\.start"),
+        (["loss"], [{"kind": "cross_entropy", "smoothing": 2.0}], "smoothing is 2.0"),
+        (["loss"], [{"kind": "cross_entropy", "class_weights": [1.0, -1.0]}], "class_weights are"),
+        (["loss"], [{"kind": "cross_entropy", "class_weights": [0.0, 0.0]}], "not all of them 0"),
+        (["training"], {"learning_rate": 1e300}, r"training.learning_rate is 1e\+300"),
+        (["training"], {"weight_decay": math.inf}, "training.weight_decay is inf"),
+        (["training"], {"threads": 10**6}, "training.threads is 1000000"),
+        (["training"], {"save_minutes": math.nan}, "training.save_minutes is nan"),
+        (["training"], {"schedule": {"kind": "cosine", "final": math.nan}}, "training.schedule.final is nan"),
+        (["training"], {"schedule": {"kind": "step", "at": [2.0]}}, r"training.schedule.at is \[2.0\]"),
+        (["training"], {"schedule": {"kind": "onecycle", "rise": 1.0}}, "training.schedule.rise is 1.0"),
+        (["training"], {"schedule": {"kind": "onecycle", "first": 0.0}}, "training.schedule.first is 0.0"),
+        (["training"], {"augment": [{"kind": "shift", "seconds": -1}]}, r"augment\[0\].seconds is -1"),
+        (["training"], {"augment": [{"kind": "shift", "seconds": math.inf}]}, r"augment\[0\].seconds is inf"),
+        (["training"], {"augment": [{"kind": "noise", "sd": math.nan}]}, r"augment\[0\].sd is nan"),
+        (["training"], {"groups": [{"parameters": ["x"], "weight_decay": -1}]}, r"groups\[0\].weight_decay is -1"),
+        (["select", "vary", 0, "values"], [], r"select.vary\[0\].values is empty"),
         (["leave_one_out"], {}, "select.vary needs leave_one_out.validation or split.validation"),
         (["select", "monitor"], "the-test", r"\$\.select\.monitor"),
     ],

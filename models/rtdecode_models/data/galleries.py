@@ -74,9 +74,9 @@ def read_names(path: Path) -> tuple[str, ...]:
             raise ConfigError(f"{path} is not JSON: {error}") from error
         names = list(found) if isinstance(found, list | dict) else []
     elif path.suffix == ".tsv":
-        rows = [line.split("\t") for line in lines]
-        column = next((rows[0].index(name) for name in ("name", "uniqueID") if name in rows[0]), 0)
-        names = [row[column] for row in rows[1:]]
+        heading, *rows = [line.split("\t") for line in lines] or [[]]
+        column = next((heading.index(name) for name in ("name", "uniqueID") if name in heading), 0)
+        names = [row[column] if column < len(row) else "" for row in rows]
     else:
         names = [line.strip() for line in lines]
     if not names or not all(isinstance(name, str) and name for name in names):
@@ -142,12 +142,14 @@ def blur_levels(levels: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
 def _rows(folder: Path, places: str | tuple[str, ...], target: str) -> NDArray[np.float32]:
     """The rows of a target; several files are its levels."""
     where = f"stimuli.embeddings.{target}"
-    read = [
-        read_array(folder, place, target, where).astype(np.float32)
-        for place in ((places,) if isinstance(places, str) else places)
-    ]
+    read = []
+    for place in (places,) if isinstance(places, str) else places:
+        found = read_array(folder, place, target, where)
+        if found.dtype.kind not in "fiu":
+            raise ConfigError(f"{where} ({place}) is {found.dtype} of shape {found.shape}; expected real numbers")
+        read.append(found.astype(np.float32))
     rows = read[0] if isinstance(places, str) else blur_levels(read)
-    if rows.ndim < 2:
+    if rows.ndim < 2 or rows.size == 0:
         raise ConfigError(f"{where} ({places}) has the shape {rows.shape}; expected (stimuli, ...)")
     if not np.isfinite(rows).all():
         raise ConfigError(f"{where} ({places}) holds numbers that are not finite")

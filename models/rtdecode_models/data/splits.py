@@ -80,6 +80,11 @@ class Split(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     unseen_items: bool = False
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse a seed that no generator takes."""
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; expected 0 or more")
+
 
 @dataclass(frozen=True, slots=True)
 class Sessions:

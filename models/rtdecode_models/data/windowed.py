@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rtdecode.encode.manifest import Contract
 from rtdecode.errors import ConfigError
-from rtdecode.signal import Channel
+from rtdecode.signal import DATA_TYPES, Channel
 from rtdecode.stream.condition import Conditioner, window_conditioner
 from rtdecode.stream.steps import Baseline, Conditioning
 from rtdecode.stream.window import Locked, WindowSpec
@@ -22,6 +22,12 @@ from rtdecode_models.data.trials import Dataset, Gallery, Trials
 
 #: How many windows go with a bundle for parity.
 DEPLOYED_WINDOWS = 256
+#: Channel type -> the SI units that its samples can be in.
+_SI = dict.fromkeys(("eeg", "seeg", "ecog", "dbs"), ("V",)) | {
+    "mag": ("T",),
+    "ref_meg": ("T",),
+    "grad": ("T/m", "T"),
+}
 #: Bytes of windows that are kept.
 _KEPT = 1 << 31
 
@@ -135,6 +141,7 @@ class WindowedSource:
             raise ConfigError(
                 f"[data] has {len(sessions)} sessions with {len(self._sessions)} names; each needs its own"
             )
+        _check(live)
         self._live, self._fit = live, fit
         # With nothing fitted yet a declared chain that cannot run is found before anything is read.
         chain = live.conditioning
@@ -266,6 +273,32 @@ class WindowedSource:
                 window = conditioner.push(window)
             out[row] = finish(window)
         return out
+
+
+def _check(live: Live) -> None:
+    """What else would be found only when a bundle of it meets a stream."""
+    names = [channel.name for channel in live.contract.channels]
+    if "" in names or len(set(names)) < len(names):
+        bad = next(name for name in names if not name or names.count(name) > 1)
+        raise ConfigError(f"data.signal.channels has the name {bad!r} twice or empty; expected names that differ")
+    for channel in live.contract.channels:
+        if channel.type not in DATA_TYPES:
+            raise ConfigError(
+                f"channel {channel.name} is of type {channel.type!r}, which is not brain data; expected one of "
+                f"{', '.join(sorted(DATA_TYPES))}"
+            )
+        expected = _SI.get(channel.type)
+        if expected is not None and channel.unit not in expected:
+            raise ConfigError(
+                f"channel {channel.name} has the unit {channel.unit!r}; expected {' or '.join(map(repr, expected))}, "
+                "as the daemon hands samples on"
+            )
+    for label, classes in live.classes.items():
+        if len(set(classes)) < max(len(classes), 2):
+            raise ConfigError(f"data.classes.{label} is {list(classes)}; expected two or more names that differ")
+    known = {name for classes in live.classes.values() for name in classes}
+    if unknown := [name for name in live.markers if name not in known]:
+        raise ConfigError(f"data.markers names {unknown[0]!r}, which is no class of data.classes")
 
 
 def _channels(contract: Contract) -> list[Channel]:

@@ -46,7 +46,12 @@ from rtdecode_models.simulated.spec import Simulated
 from rtdecode_models.training.losses import Spec, parse_loss
 from rtdecode_models.training.losses_contrastive import BiMixCoSpec
 from rtdecode_models.training.tasks import Task, tasks_of
-from rtdecode_models.training.training_spec import Mixup, Training
+from rtdecode_models.training.training_spec import Mixup, Noise, Shift, Training
+
+#: Beyond it one step takes weights out of float32.
+LARGEST_RATE = 1e30
+#: Torch takes the process down where it cannot have as many threads as it is told to.
+MOST_THREADS = 1024
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -219,6 +224,7 @@ def _rules(recipe: Recipe) -> Iterator[tuple[str, bool, str]]:
     training = recipe.training
     yield "seeds", len(recipe.seeds) > 0, "is empty; expected at least one seed"
     yield "seeds", len(set(recipe.seeds)) == len(recipe.seeds), f"repeats a seed: {list(recipe.seeds)}"
+    yield "seeds", all(0 <= seed < 2**63 for seed in recipe.seeds), f"are {list(recipe.seeds)}; expected 0 to 2^63 - 1"
     yield "training.epochs", training.epochs >= 1, f"is {training.epochs}; expected 1 or more"
     yield "training.batch_size", training.batch_size >= 2, f"is {training.batch_size}; expected 2 or more (batch norm)"
     rates = {"training.learning_rate": training.learning_rate}
@@ -228,12 +234,23 @@ def _rules(recipe: Recipe) -> Iterator[tuple[str, bool, str]]:
         if group.learning_rate is not None
     }
     for key, rate in rates.items():
-        yield key, 0 < rate < math.inf, f"is {rate}; expected a number above 0"
-    yield "training.weight_decay", training.weight_decay >= 0, f"is {training.weight_decay}; expected 0 or more"
+        yield key, 0 < rate <= LARGEST_RATE, f"is {rate}; expected a number above 0, at most {LARGEST_RATE:g}"
+    decays = {"training.weight_decay": training.weight_decay}
+    decays |= {
+        f"training.groups[{at}].weight_decay": group.weight_decay
+        for at, group in enumerate(training.groups)
+        if group.weight_decay is not None
+    }
+    for key, decay in decays.items():
+        yield key, 0 <= decay < math.inf, f"is {decay}; expected 0 or more"
     yield "training.betas", all(0 <= beta < 1 for beta in training.betas), f"are {training.betas}; expected 0 to 1"
     warmup = training.schedule.warmup
     yield "training.schedule.warmup", 0 <= warmup < 1, f"is {warmup}; expected a share from 0 to below 1"
-    yield "training.threads", training.threads >= 1, f"is {training.threads}; expected 1 or more"
+    yield from ((f"training.schedule.{key}", fine, says) for key, fine, says in training.schedule.rules())
+    threads = training.threads
+    yield "training.threads", 1 <= threads <= MOST_THREADS, f"is {threads}; expected 1 to {MOST_THREADS}"
+    minutes = training.save_minutes
+    yield "training.save_minutes", minutes >= 0, f"is {minutes}; expected minutes, 0 or more"
     clip = training.clip_norm
     yield "training.clip_norm", clip is None or clip > 0, f"is {clip}; expected a norm above 0"
     for at, augment in enumerate(training.augment):
@@ -243,7 +260,11 @@ def _rules(recipe: Recipe) -> Iterator[tuple[str, bool, str]]:
         share = getattr(augment, "share", 1.0)
         yield f"{where}.share", 0 <= share <= 1, f"is {share}; expected 0 to 1"
         if isinstance(augment, Mixup):
-            yield f"{where}.alpha", augment.alpha > 0, f"is {augment.alpha}; expected a number above 0"
+            yield f"{where}.alpha", 0 < augment.alpha < math.inf, f"is {augment.alpha}; expected a number above 0"
+        if isinstance(augment, Shift):
+            yield f"{where}.seconds", 0 <= augment.seconds < math.inf, f"is {augment.seconds}; expected 0 or more"
+        if isinstance(augment, Noise):
+            yield f"{where}.sd", 0 <= augment.sd < math.inf, f"is {augment.sd}; expected 0 or more"
     stopping = training.early_stopping
     if stopping is not None:
         patience = stopping.patience
@@ -255,6 +276,8 @@ def _rules(recipe: Recipe) -> Iterator[tuple[str, bool, str]]:
         yield "training.augment", mixed, "has no mixup, which the loss bimixco is made for"
     held = recipe.leave_one_out.validation is not None or recipe.split.validation is not None
     yield "select.vary", not recipe.select.vary or held, "needs leave_one_out.validation or split.validation"
+    for at, vary in enumerate(recipe.select.vary):
+        yield f"select.vary[{at}].values", len(vary.values) > 0, f"is empty; expected values for {vary.key!r}"
 
 
 def variants(

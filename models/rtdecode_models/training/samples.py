@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from rtdecode.errors import ConfigError
 from rtdecode_models.data.trials import Trials
 from rtdecode_models.training.batch import Batch
 
@@ -55,7 +56,10 @@ class Samples:
     def means(self, rows: Tensor) -> Tensor:
         """The mean window over all trials of the same subject and stimulus as each of these, (n, time, channels)."""
         if self._item is None:
-            raise ValueError("repetitions can be averaged only where trials have stimuli")
+            raise ConfigError(
+                "training.augment has repetitions, and the trials have no stimuli to be repeated; declare data.stimuli "
+                "with items, or leave it out"
+            )
         if self._means is None:
             together = self._subject * (int(self._item.max()) + 1) + self._item
             _, group, counts = torch.unique(together, return_inverse=True, return_counts=True)
