@@ -79,6 +79,7 @@ ENTRIES = (
         budget_ms=25.0,
         arrays=no_training,
         experiment="words",
+        recipe="du_in_words.toml",
     ),
     Entry(
         name="du-in-tokenizer",
@@ -95,5 +96,6 @@ ENTRIES = (
         heads=codes,
         budget_ms=25.0,
         arrays=no_training,
+        recipe="du_in_tokenizer.toml",
     ),
 )
