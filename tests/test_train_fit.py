@@ -13,7 +13,9 @@ from hypothesis import strategies as st  # noqa: E402
 from rtdecode.errors import ConfigError  # noqa: E402
 from rtdecode_models.training.augment import augment, mixup  # noqa: E402
 from rtdecode_models.training.batch import Batch  # noqa: E402
-from rtdecode_models.training.fit import Hooks, Interrupted, fit  # noqa: E402
+from rtdecode_models.training.fit import Hooks, Interrupted, _Step, fit  # noqa: E402
+from rtdecode_models.training.losses import Objective  # noqa: E402
+from rtdecode_models.training.network import make_network  # noqa: E402
 from rtdecode_models.training.optimise import Lamb, make_optimiser  # noqa: E402
 from rtdecode_models.training.parts import Workshop  # noqa: E402
 from rtdecode_models.training.recipe import parse_recipe  # noqa: E402
@@ -30,7 +32,7 @@ from rtdecode_models.training.training_spec import (  # noqa: E402
     Training,
 )
 from rtdecode_models.training.units import Unit, job_of  # noqa: E402
-from rtdecode_models.training.world import enter  # noqa: E402
+from rtdecode_models.training.world import World, enter  # noqa: E402
 
 #: Everything that draws numbers or remembers something.
 BUSY = {
@@ -207,6 +209,21 @@ def test_groups_name_parameters_as_freezing_does():
         if name != "logit_scale":  # not part of this loss
             held = name.startswith("projection.first")
             assert torch.allclose(value, begun[name], atol=1e-6) == held, name
+
+
+def test_losses_are_in_float32_whatever_the_network_computes_in():
+    given = job(model={"system": "ubp"}, loss=[{"kind": "softclip", "target": "image"}])
+    network, objective = (
+        make_network(given.recipe, given.shape, 0)[0].eval(),
+        Objective(given.recipe.losses, given.train),
+    )
+    batch = Samples(given.train).batch(torch.arange(24))
+    step = _Step(network, objective, World())
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = step(batch)["loss"]
+        outputs = network(batch.window, batch.subject)
+    assert torch.equal(loss, objective({name: value.float() for name, value in outputs.items()}, batch)["loss"])
+    assert not torch.equal(loss, step(batch)["loss"]), "the network is not in float32"
 
 
 def test_a_device_that_is_not_there_is_named(monkeypatch):

@@ -162,10 +162,12 @@ class _Step(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         part = self.world.part(len(batch.window))
-        outputs = self.network(batch.window[part], batch.subject[part])
-        if self.world.size > 1:
-            outputs = gathered(outputs, self.world)
-        return cast(dict[str, Tensor], self.objective(outputs, batch))
+        outputs = {name: value.float() for name, value in self.network(batch.window[part], batch.subject[part]).items()}
+        # Losses are in float32, whatever the network computes in: similarities divided by a small temperature need it.
+        with torch.autocast(batch.window.device.type, enabled=False):
+            if self.world.size > 1:
+                outputs = gathered(outputs, self.world)
+            return cast(dict[str, Tensor], self.objective(outputs, batch))
 
 
 class _Fitting:
