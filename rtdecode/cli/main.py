@@ -33,8 +33,8 @@ VERBS = {
     "chaos": "rtdecode.cli.chaos:chaos",
 }
 
-#: A disk that is full, or of which no more is allowed; Windows knows no quota.
-_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+#: A disk that is full, or of which no more is allowed; Windows knows no quota. EFBIG: a file that may not grow further.
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 def build_app(verb: str | None) -> typer.Typer:

@@ -18,9 +18,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 from safetensors.torch import load_file as load_weights
-from safetensors.torch import save_file as save_weights
+from safetensors.torch import save as save_weights
 from torch import Tensor
 
 from rtdecode.encode.manifest import Contract
@@ -31,6 +31,7 @@ from rtdecode_models.data.source import Deployed
 from rtdecode_models.systems.encoder import Encoder
 from rtdecode_models.systems.ensemble import Ensemble
 from rtdecode_models.systems.shape import Shape
+from rtdecode_models.training.folder import write_whole
 from rtdecode_models.training.network import make_system
 from rtdecode_models.training.recipe import Recipe
 from rtdecode_models.training.tasks import Task
@@ -166,16 +167,12 @@ class Trained:
         return self.deployments[name]
 
     def save(self, folder: Path) -> None:
-        """Write the four files, making the folder."""
-        folder.mkdir(parents=True, exist_ok=True)
-        save_weights(
-            {
-                f"{seed}.{name}": value.contiguous().clone()
-                for seed, network in zip(self.checkpoint.seeds, self.networks, strict=True)
-                for name, value in network.state_dict().items()
-            },
-            folder / "weights.safetensors",
-        )
+        """Write the four files, making the folder; whole, or what was there is left."""
+        weights = {
+            f"{seed}.{name}": value.contiguous().clone()
+            for seed, network in zip(self.checkpoint.seeds, self.networks, strict=True)
+            for name, value in network.state_dict().items()
+        }
         arrays: dict[str, NDArray[Any]] = {f"gallery/{name}": rows for name, rows in self.galleries.items()}
         if self.positions is not None:
             arrays["positions"] = self.positions
@@ -185,10 +182,16 @@ class Trained:
                 arrays[f"deployment/{name}/raw"] = deployed.raw
             arrays |= {f"deployment/{name}/array/{key}": value for key, value in deployed.arrays.items()}
             arrays |= {f"deployment/{name}/label/{key}": value for key, value in deployed.labels.items()}
-        # safetensors writes memory as it lies: an array in another order would come back scrambled.
-        save_file({name: np.ascontiguousarray(a) for name, a in arrays.items()}, folder / "windows.safetensors")
-        (folder / "checkpoint.json").write_bytes(pretty(self.checkpoint))
-        (folder / "metrics.json").write_bytes(pretty(self.metrics))
+        write_whole(
+            folder,
+            {
+                "weights.safetensors": save_weights(weights),
+                # safetensors writes memory as it lies: an array in another order would come back scrambled
+                "windows.safetensors": save({name: np.ascontiguousarray(a) for name, a in arrays.items()}),
+                "metrics.json": pretty(self.metrics),
+                "checkpoint.json": pretty(self.checkpoint),
+            },
+        )
 
     @classmethod
     def load(cls, folder: Path) -> "Trained":

@@ -1,9 +1,8 @@
 """What ``rtdecode train`` does: recipes in, checkpoints out, by this process, by several, or by a cluster."""
 
-import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,13 @@ from rtdecode_models.data.source import TrialSource
 from rtdecode_models.training.checkpoint import Trained, pretty
 from rtdecode_models.training.figures import draw_figures
 from rtdecode_models.training.fit import Hooks
+from rtdecode_models.training.folder import RESUME, claimed, folders_of, write_whole
 from rtdecode_models.training.parts import Workshop
 from rtdecode_models.training.recipe import Recipe, read_recipe
 from rtdecode_models.training.stop import Stop
 from rtdecode_models.training.train import Told, all_units, each_test, select, to_select, train
 from rtdecode_models.training.units import Here, Runner
 from rtdecode_models.training.world import World, enter, leave
-
-#: The folder beside a checkpoint for what a broken-off training goes on from; gone when the training is done.
-RESUME = "resume"
 
 
 def run(
@@ -75,13 +72,15 @@ def run(
     for path, (recipe, _) in zip(paths, recipes, strict=True):
         if select and not recipe.select.vary:
             raise ConfigError(f"{path}: --select was given, but the recipe has no [[select.vary]]")
-    folders = [out] if len(recipes) == 1 else [out / plain(recipe.name) for recipe, _ in recipes]
-    if len(set(folders)) < len(folders):
-        raise ConfigError("several recipes have the same name, and would be written to the same folder; rename them")
+    names = [recipe.name for recipe, _ in recipes]
+    folders = [out] if len(recipes) == 1 else folders_of(names, out, "recipe")
     console = console or Console(stderr=True, highlight=False)
     world = enter(device) if dask is None else World()
     try:
-        with Stop() as asked:
+        with Stop() as asked, ExitStack() as claims:
+            for folder, name in zip(folders, names, strict=True):
+                if world.first:
+                    claims.enter_context(claimed(folder, name))
             bench = _Bench(
                 data, world, lambda: asked() or watch(), console if world.first else Console(quiet=True), dask
             )
@@ -96,11 +95,6 @@ def run(
 def open_data(recipe: Recipe, folder: Path) -> TrialSource:
     """The data of a recipe, of whichever kind."""
     return open_source(recipe.data, folder)
-
-
-def plain(name: str) -> str:
-    """A name that can be a folder's."""
-    return re.sub(r"[^\w.-]", "_", name)
 
 
 class _Bench:
@@ -121,15 +115,17 @@ class _Bench:
             self.console.print(f"selected: {selection[0]['setting']}", markup=False)
         tests = list(each_test(recipe, self.workshop))
         if tests:
+            folders = folders_of([name for name, _, _ in tests], folder, f"{recipe.leave_one_out.test} that is tested,")
             units = [unit for _, prefix, each in tests for unit in all_units(each, self.workshop, prefix)]
             with self._runner("training", len(units), recipe, resume) as (runner, told):
                 runner.announce(units)
                 given = []
-                for name, prefix, each in tests:
+                for own, (_, prefix, each) in zip(folders, tests, strict=True):
                     trained = train(each, self.workshop, runner, told, selection, prefix)
-                    given.append((folder / plain(name), self._write(trained, folder / plain(name))))
+                    given.append((own, self._write(trained, own)))
             if self.world.first:
-                (folder / "metrics.json").write_bytes(pretty(_summary(recipe, [n for n, _, _ in tests], given)))
+                summary = _summary(recipe, [name for name, _, _ in tests], given)
+                write_whole(folder, {"metrics.json": pretty(summary)})
         else:
             count = len(all_units(recipe, self.workshop))
             with self._runner("training", count, recipe, resume) as (runner, told):

@@ -67,13 +67,18 @@ def write_state(path: Path, state: State) -> None:
         for prefix, part in parts.items()
         for name, value in part.items()
     }
+    whole = save(tensors, metadata={"position": msgspec.json.encode(state.position).decode()})
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with scratch.open("wb") as file:
-        file.write(save(tensors, metadata={"position": msgspec.json.encode(state.position).decode()}))
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(path)
+    try:
+        with scratch.open("wb") as file:
+            file.write(whole)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise
 
 
 def read_state(path: Path, identity: str) -> State | None:
