@@ -62,7 +62,7 @@ class BrainBertMasked(Encoder):
 
     The output is ``embedding`` (batch, channels, width), as the probe will see it; with it come the two terms of the
     loss: ``loss_masked``, the mean absolute error over masked bins, and ``loss_content``, the same over those of them
-    that stand out, with its weight.
+    that stand out, with its weight. While it trains there are these two alone.
 
     Parameters
     ----------
@@ -98,11 +98,13 @@ class BrainBertMasked(Encoder):
         hidden, masked = mask(whole, self.config)
         error = (self.head(self.encoder(hidden)) - whole).abs()
         stands_out = masked & (whole.abs() > self.config.content_threshold)
-        return {
-            "embedding": self.embed(whole).reshape(batch, channels, self.encoder.width),
+        losses = {
             "loss_masked": _mean(error, masked),
             "loss_content": self.config.content_weight * _mean(error, stands_out),
         }
+        if self.training:  # nothing is trained on the embedding, which takes a pass of its own
+            return losses
+        return losses | {"embedding": self.embed(whole).reshape(batch, channels, self.encoder.width)}
 
     def embed(self, spectrograms: Tensor) -> Tensor:
         """Mean feature (n, width) of the frames in the middle of spectrograms (n, frames, bins)."""

@@ -40,7 +40,8 @@ class DuInMasked(Encoder):
     """The masked stage.
 
     The output is ``embedding`` (batch, token width), the mean of the tokens of the whole window; with it comes
-    ``loss_masked``, the cross-entropy over the codes of masked tokens, averaged over both passes.
+    ``loss_masked``, the cross-entropy over the codes of masked tokens, averaged over both passes. While it trains there
+    is this alone.
 
     It holds a tokenizer that is never trained here: `start_from` must be given one's weights before the first step.
 
@@ -96,10 +97,10 @@ class DuInMasked(Encoder):
         codes = self.tokenizer(window, subject)[0].long()
         masked = random_mask(len(window), self.encoder.n_tokens, self.n_masked, window.device)
         passes = [self._lost(patches, codes, which) for which in (masked, ~masked)]
-        return {
-            "embedding": self.encoder.transform(patches).mean(dim=1),
-            "loss_masked": torch.stack(passes).mean(),
-        }
+        losses = {"loss_masked": torch.stack(passes).mean()}
+        if self.training:  # nothing is trained on the embedding, which takes a pass of its own
+            return losses
+        return losses | {"embedding": self.encoder.transform(patches).mean(dim=1)}
 
     def _lost(self, patches: Tensor, codes: Tensor, masked: Tensor) -> Tensor:
         """Cross-entropy over the codes of the tokens that are masked."""

@@ -38,7 +38,8 @@ class Encoder(nn.Module):
         Returns
         -------
         dict of str to Tensor
-            At least `outputs`, each of shape (batch, ...); while training, further ones for the losses.
+            At least `outputs`, each of shape (batch, ...); further ones for the losses. A stage that learns from losses
+            of its own may give these alone while it trains.
         """
         raise NotImplementedError
 
