@@ -211,6 +211,51 @@ def test_sources_that_are_none(source, says):
         arguments_of(source, Given())
 
 
+@pytest.mark.parametrize(
+    ("gives", "says"),
+    [
+        (lambda x: x.argmax(1), r"'embedding' is int64 of shape \(1, 3\)"),
+        (lambda x: x.mean(), r"'embedding' is float32 of shape \(\)"),
+        (lambda x: x.repeat(2, 1, 1), r"expected float32 of shape \(1, ...\)"),
+        (lambda x: x / 0.0, "holds NaN or Inf on window 0, in PyTorch already"),
+    ],
+)
+def test_outputs_that_no_head_can_take_are_named(gives, says):
+    class Network(torch.nn.Module):
+        def forward(self, window):
+            return gives(window)
+
+    with pytest.raises(EngineError, match=says):
+        run_torch(Network(), np.zeros((2, 5, 3), np.float32), ["embedding"])
+
+
+def test_what_a_module_of_ones_own_raises_is_named(tmp_path, monkeypatch):
+    (tmp_path / "raising_network.py").write_text("def make():\n    raise ZeroDivisionError('bang')\n")
+    (tmp_path / "raising_module.py").write_text("import json\njson.nothing\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"make raised ZeroDivisionError: bang \(.*raising_network.py, line 2\)"):
+        arguments_of("raising_network:make", Given())
+    with pytest.raises(ConfigError, match=r"raising_module cannot be imported: AttributeError: .*nothing"):
+        arguments_of("raising_module:make", Given())
+
+
+def test_a_failed_export_says_so_in_one_line(capfd):
+    class Branches(torch.nn.Module):
+        def forward(self, window):
+            return window if window.sum() > 0 else -window
+
+    with pytest.raises(EngineError, match="Branches cannot be exported to ONNX"):
+        to_onnx(Branches(), (5, 3), ["embedding"])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_place_that_cannot_be_written_is_found_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    arguments = _arguments() | {"module": None}
+    with pytest.raises(ConfigError, match=r"file.bundle.* cannot be written: .*file is no folder"):
+        export_bundle(**arguments, out=tmp_path / "file" / "bundle")
+
+
 def test_a_function_must_return_the_arguments():
     arguments = _arguments()
     check_arguments(arguments, "m:f")

@@ -275,7 +275,10 @@ def _places(out: Path, precisions: Sequence[Precision], overwrite: bool, *, real
     places = {precision: beside(out, precision) if at else out for at, precision in enumerate(precisions)}
     for place in places.values():
         if os.path.lexists(place) and not overwrite:
-            raise BundleError(f"{place} is there already; say so where it may be replaced")
+            raise BundleError(f"{place} is there already; say so where it may be replaced (--overwrite)")
+    there = next(parent for parent in out.absolute().parents if os.path.lexists(parent))
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ConfigError(f"{out} cannot be written: {there} is no folder that can be written to; choose another")
     return places
 
 

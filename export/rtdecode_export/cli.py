@@ -1,6 +1,9 @@
 """The verb ``rtdecode export``."""
 
+import contextlib
 import importlib.util
+import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -69,8 +72,10 @@ def export(
     can be the variant of another.
     """
     require_export_packages()
-    if hop is not None and not hop > 0:
+    if hop is not None and not 0 < hop < math.inf:
         raise ConfigError(f"--hop is {hop}; expected seconds above 0")
+    if not 0 <= tolerance < math.inf:
+        raise ConfigError(f"--tolerance is {tolerance}; expected a largest error, 0 or more")
     if latency < 0:
         raise ConfigError(f"--latency is {latency}; expected a number of windows, or 0 for none")
     from rtdecode_export.bundle import export_bundle
@@ -88,15 +93,16 @@ def export(
         subject=subject,
     )
     precisions = [cast("Precision", word.strip()) for word in precision.split(",")]  # export_bundle checks the words
-    report = export_bundle(
-        **arguments_of(source, given),
-        out=out,
-        tolerance=tolerance,
-        overwrite=overwrite,
-        precisions=precisions,
-        accept_drift=accept_drift,
-        latency_runs=latency,
-    )
+    with contextlib.redirect_stdout(sys.stderr):  # what a module of one's own prints is no part of the report
+        report = export_bundle(
+            **arguments_of(source, given),
+            out=out,
+            tolerance=tolerance,
+            overwrite=overwrite,
+            precisions=precisions,
+            accept_drift=accept_drift,
+            latency_runs=latency,
+        )
     if as_json:
         typer.echo(msgspec.json.encode(report).decode())
     else:

@@ -107,14 +107,33 @@ def graph_of(model: ModelProto, folded: Folded) -> Graph:
 def run_torch(
     module: torch.nn.Module, windows: NDArray[np.float32], outputs: Sequence[str]
 ) -> dict[str, NDArray[np.float32]]:
-    """Outputs of the module, one window at a time as they will be run: output name -> (n, ...)."""
+    """Outputs of the module, one window at a time as they will be run: output name -> (n, ...).
+
+    Raises
+    ------
+    EngineError
+        An output is not (1, ...) of floating-point numbers, or holds some that are not finite.
+    """
     rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in outputs}
     with _evaluating(module), torch.no_grad():
-        for window in windows:
+        for place, window in enumerate(windows):
             given = _named(module(torch.from_numpy(np.array(window[None]))), outputs)
             for name, value in zip(outputs, given, strict=True):
+                _check_output(name, value, place)
                 rows[name].append(value[0].numpy().astype(np.float32))
     return {name: np.stack(values) for name, values in rows.items()}
+
+
+def _check_output(name: str, value: torch.Tensor, window: int) -> None:
+    if not value.is_floating_point() or value.ndim < 2 or len(value) != 1:
+        raise EngineError(
+            f"the network's output {name!r} is {str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)} for "
+            "one window; expected float32 of shape (1, ...)"
+        )
+    if not bool(torch.isfinite(value).all()):
+        raise EngineError(
+            f"the network's output {name!r} holds NaN or Inf on window {window}, in PyTorch already; look at its weights"
+        )
 
 
 def run_onnx(graph: Graph, windows: NDArray[np.float32], outputs: Sequence[str]) -> dict[str, NDArray[np.float32]]:
@@ -200,13 +219,14 @@ def _evaluating(module: torch.nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's progress lines and its deprecation warnings about itself off the user's terminal."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    """Keep the exporter's progress lines, its dumps of a failure and warnings about itself off the user's terminal."""
+    loggers = [logging.getLogger(name) for name in ("torch", "torch.onnx", "onnxscript")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.ERROR)
+        logger.setLevel(logging.CRITICAL)  # torch logs tracebacks of what it raises, and its graph: the error says it
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        nowhere = io.StringIO()
+        with warnings.catch_warnings(), contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 
 from rtdecode.encode.manifest import ClassifyHead, RetrieveHead
-from rtdecode.errors import ConfigError
+from rtdecode.errors import ConfigError, RtdecodeError
 from rtdecode_export.bundle import check_arguments
 from rtdecode_export.declared import like, noise_windows, read_declared, read_labels, read_windows
 from rtdecode_export.module import load_weights, with_layout
@@ -139,9 +140,11 @@ def _find(source: str) -> object:
     if here not in sys.path:  # as `python -m` does, so that a file beside the user is found
         sys.path.insert(0, here)
     try:
-        found = getattr(importlib.import_module(place), name)
-    except ImportError as error:
-        raise ConfigError(f"{source}: {place} cannot be imported: {error}") from error
+        module = importlib.import_module(place)
+    except Exception as error:  # not only that it is not there: whatever it does as it is imported
+        raise ConfigError(f"{source}: {place} cannot be imported: {type(error).__name__}: {error}") from error
+    try:
+        found = getattr(module, name)
     except AttributeError as error:
         raise ConfigError(f"{source}: {place} has no {name}") from error
     if isinstance(found, torch.nn.Module):
@@ -154,7 +157,15 @@ def _find(source: str) -> object:
         raise ConfigError(
             f"{source} cannot be called without arguments: {error}; name a function that makes it"
         ) from error
-    return found()
+    try:
+        return found()
+    except RtdecodeError:
+        raise
+    except Exception as error:  # whatever the user's own code raises
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise ConfigError(
+            f"{source} raised {type(error).__name__}: {error} ({where.filename}, line {where.lineno})"
+        ) from error
 
 
 def _mapping(source: str, given: object) -> dict[str, Any]:
