@@ -4,6 +4,7 @@ import importlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -19,14 +20,16 @@ from rtdecode.encode.manifest import ClassifyHead, RetrieveHead  # noqa: E402
 from rtdecode.errors import ConfigError  # noqa: E402
 from rtdecode_export.bundle import export_bundle  # noqa: E402
 from rtdecode_export.checkpoint import checkpoint_arguments  # noqa: E402
+from rtdecode_models.data.splits import Parts, Sessions  # noqa: E402
 from rtdecode_models.data.trials import Ceiling  # noqa: E402
 from rtdecode_models.training.checkpoint import Trained, pretty  # noqa: E402
 from rtdecode_models.training.evaluate import predict  # noqa: E402
 from rtdecode_models.training.held_out import Fold, calibrate  # noqa: E402
-from rtdecode_models.training.parts import Workshop  # noqa: E402
+from rtdecode_models.training.parts import Workshop, without_validated  # noqa: E402
 from rtdecode_models.training.recipe import Recipe, parse_recipe  # noqa: E402
 from rtdecode_models.training.scores import (  # noqa: E402
     bootstrap,
+    candidates,
     class_scores,
     pooled,
     rank_scores,
@@ -350,6 +353,27 @@ def test_intervals():
     low, high = bootstrap(hits, np.repeat(np.arange(4), 10))
     alone = bootstrap(hits, np.arange(40))
     assert low < alone[0] < 0.75 < alone[1] < high, "forty trials of four stimuli tell less than forty stimuli"
+
+
+def test_stimuli_that_were_validated_on_are_no_candidates_of_the_test():
+    """All sessions share one gallery: of its 12 stimuli 6 are trained on, 3 validated on, 2 tested, 1 in none."""
+    shown = kit.trials(0, 120)
+    trained, validated, tested = (
+        np.flatnonzero(np.isin(shown.item, items)) for items in ([*range(6)], [6, 7, 8], [9, 10])
+    )
+    dataset = replace(kit.Source().dataset(("a",)), train=shown.take(trained))
+    parts = Parts(dataset, shown.take(validated), Sessions(("a",), (), (), ()))
+    test = shown.take(tested)
+    left = without_validated(test, parts)
+    assert left.gallery.names == tuple(name for name in test.gallery.names if name not in {"item6", "item7", "item8"})
+    named = [left.gallery.names[row] for row in left.item]
+    assert named == [test.gallery.names[row] for row in test.item]
+    rows = left.gallery.embeddings["image"][left.item]
+    np.testing.assert_array_equal(rows, test.gallery.embeddings["image"][test.item])
+    assert [left.gallery.names[row] for row in candidates(left, dataset.train)] == ["item9", "item10", "item11"]
+    assert without_validated(test, replace(parts, validation=None)) is test
+    seen = replace(parts, validation=shown.take(trained[:5]))
+    assert without_validated(test, seen) is test, "what was trained on stays in the gallery"
 
 
 def test_an_output_that_is_not_there_is_named(retrieval):

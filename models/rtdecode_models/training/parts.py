@@ -5,11 +5,12 @@ from dataclasses import replace
 from glob import escape
 
 import msgspec
+import numpy as np
 
 from rtdecode_models.data.remembered import Remembered
 from rtdecode_models.data.source import TrialSource
-from rtdecode_models.data.splits import Parts, Split, check_unseen, split_data, split_sessions
-from rtdecode_models.data.trials import Trials
+from rtdecode_models.data.splits import Parts, Split, check_unseen, items_of, split_data, split_sessions
+from rtdecode_models.data.trials import Gallery, Trials
 from rtdecode_models.training.recipe import Recipe
 
 #: Bytes of windows that are kept in memory beside those in use.
@@ -50,7 +51,27 @@ class Workshop:
             test = self.source(recipe).test(parts.sessions.test, parts.dataset)
         if split.unseen_items:
             check_unseen(parts.dataset.train, test)
+        return None if test is None else without_validated(test, parts)
+
+
+def without_validated(test: Trials, parts: Parts) -> Trials:
+    """The test, with a gallery without stimuli that were held out for validation alone: they are no candidates of it.
+
+    Where all sessions share one gallery, how hard the test is would else depend on how much is validated on.
+    """
+    gallery = test.gallery
+    if gallery is None or test.item is None or parts.validation is None or parts.validation.item is None:
         return test
+    only = items_of(parts.validation) - items_of(parts.dataset.train) - items_of(test)
+    kept = np.array([row for row, name in enumerate(gallery.names) if name not in only])
+    if len(kept) == len(gallery.names):
+        return test
+    left = Gallery(
+        names=tuple(gallery.names[row] for row in kept),
+        embeddings={target: rows[kept] for target, rows in gallery.embeddings.items()},
+        captions=tuple(gallery.captions[row] for row in kept) if gallery.captions else (),
+    )
+    return replace(test, item=np.searchsorted(kept, test.item), gallery=left)
 
 
 def training_parts(split: Split, source: TrialSource) -> Parts:
