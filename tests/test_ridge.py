@@ -121,6 +121,8 @@ def test_what_cannot_be_fitted_is_refused() -> None:
         fitted(given.take(np.flatnonzero(given.subject == 0)))
     with pytest.raises(ConfigError, match="say whose the windows are"):
         fitted(given)(torch.from_numpy(given.x))
+    with pytest.raises(ConfigError, match=r'another\'s windows; set model.per = "all"'):
+        fitted(given)(torch.from_numpy(given.x), torch.full((len(given),), 2))
     with pytest.raises(ConfigError, match="name the one to deploy"):
         fitted(given).deploy()
     with pytest.raises(ConfigError, match="penalties are"):

@@ -88,6 +88,11 @@ class Ridge(ClosedForm):
                     f"ridge has a regression for each of {self.n_maps} subjects; say whose the windows are"
                 )
             return {"embedding": features @ self.weight[0].T + self.bias[0]}
+        if int(subject.max()) >= self.n_maps:
+            raise ConfigError(
+                f"ridge has a regression for each of {self.n_maps} subjects and is given another's windows; "
+                'set model.per = "all" to decode people who were not trained on'
+            )
         every = torch.stack([features @ weight.T for weight in self.weight])
         mine = every[subject, torch.arange(len(window), device=window.device)]
         return {"embedding": mine + self.bias[subject]}
