@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rtdecode.errors import ConfigError
 from rtdecode.signal import Channel
-from rtdecode_models.data.galleries import blur_levels, read_captions, read_gallery, read_names, things_clip
+from rtdecode_models.data.galleries import read_captions, read_gallery, read_names, stacked_levels, things_clip
 from rtdecode_models.data.positions import MISSING, plain, positions_of
 from rtdecode_models.data.spec import Stimuli
 
@@ -85,12 +85,12 @@ def test_captions_must_be_whole(tmp_path):
         read_captions(tmp_path / "c.json", ("a", "b"))
 
 
-def test_blur_levels_are_of_one_shape():
-    levels = blur_levels([np.full((3, 4), level, np.float32) for level in range(5)])
+def test_levels_are_of_one_shape():
+    levels = stacked_levels([np.full((3, 4), level, np.float32) for level in range(5)])
     assert levels.shape == (3, 5, 4)
     assert levels[2, :, 0].tolist() == [0, 1, 2, 3, 4]
     with pytest.raises(ConfigError, match=r"levels of shapes \[\(3, 4\), \(2, 4\)\]"):
-        blur_levels([np.zeros((3, 4), np.float32), np.zeros((2, 4), np.float32)])
+        stacked_levels([np.zeros((3, 4), np.float32), np.zeros((2, 4), np.float32)])
 
 
 def test_numbers_that_are_not_finite_are_refused(tmp_path):

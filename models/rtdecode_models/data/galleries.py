@@ -120,7 +120,7 @@ def things_clip(folder: Path) -> Gallery:
     return Gallery(names, embeddings, read_captions(folder / _CAPTIONS, names))
 
 
-def blur_levels(levels: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+def stacked_levels(levels: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Embeddings of the same stimuli, blurred more and more, as one target (stimuli, levels, width).
 
     Parameters
@@ -148,7 +148,7 @@ def _rows(folder: Path, places: str | tuple[str, ...], target: str) -> NDArray[n
         if found.dtype.kind not in "fiu":
             raise ConfigError(f"{where} ({place}) is {found.dtype} of shape {found.shape}; expected real numbers")
         read.append(found.astype(np.float32))
-    rows = read[0] if isinstance(places, str) else blur_levels(read)
+    rows = read[0] if isinstance(places, str) else stacked_levels(read)
     if rows.ndim < 2 or rows.size == 0:
         raise ConfigError(f"{where} ({places}) has the shape {rows.shape}; expected (stimuli, ...)")
     if not np.isfinite(rows).all():
