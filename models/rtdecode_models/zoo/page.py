@@ -35,7 +35,10 @@ engine, and runs the bundle in a daemon on simulated noise over LSL, at the true
   window's newest sample to its publication.
 - *of ceiling*: score on a **simulated** experiment as a share of what an ideal decoder scores that knows how the data
   were made, mean over seeds; beside it the same share for ridge regression (retrieval) or the baseline that the card
-  names. [simulated.md](../simulated.md) has the experiments, the scores and their spread. No figure here is of a brain.
+  names. [simulated.md](../simulated.md) has the experiments, the scores and their spread. No figure here is of a brain;
+  [results.md](../results.md) has those that are.
+
+The probing of intracranial sites is no encoder, and so no row: [site-probing.md](site-probing.md).
 
 """
 
