@@ -216,3 +216,10 @@ def test_outputs_that_are_not_there_are_named():
         loss(kind="mse", target="image", output="words")
     with pytest.raises(ConfigError, match=r"has 2 classes, and the label 'label' 3"):
         loss({"logits": torch.zeros(9, 2)}, kind="cross_entropy")
+
+
+@pytest.mark.parametrize("kind", ["infonce", "softclip", "bimixco", "mse", "l2", "cosine"])
+@pytest.mark.parametrize("width", [1, kit.WIDTH + 1])
+def test_an_output_of_another_width_than_its_target_is_named(kind, width):
+    with pytest.raises(ConfigError, match=f"'embedding' is {width} numbers wide and the target 'image' {kit.WIDTH}"):
+        loss({"embedding": torch.zeros(9, width)}, kind=kind, target="image")

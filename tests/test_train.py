@@ -68,6 +68,17 @@ def classes():
     return run(kit.Source(noise=0.7), kit.table(**CLASSES))
 
 
+def test_a_system_with_a_part_for_each_subject_is_not_trained_for_strangers():
+    table = kit.table(model={"system": "train_kit:personal"}, training={"epochs": 1, "batch_size": 20})
+    networks = []
+    told = Told(network=lambda: networks.append(1))
+    with pytest.raises(ConfigError, match=r"a part of its own for each subject .*\(s1\).* holds s2 out"):
+        run(kit.Source(people=("s1", "s1", "s2")), table, told=told)
+    assert networks == [], "found after the training"
+    assert run(kit.Source(people=("s1", "s2", "s2")), table).metrics["test"]["subjects"] == ["s2"]
+    assert run(kit.Source(people=("s1", "s1", "s2")), kit.table(training=table["training"])).metrics["test"]["trials"]
+
+
 def test_the_test_is_opened_after_the_last_network_was_trained(retrieval):
     source, opened = kit.Source(), []
     recipe = parse_recipe(kit.table(**CLASSES), "test")

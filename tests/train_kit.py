@@ -152,6 +152,23 @@ class Denoising(Encoder):
         return {"denoised": denoised, "loss_denoising": (denoised - window).square().mean()}
 
 
+class Personal(Encoder):
+    """A system of one's own (``train_kit:personal``) with a matrix for each subject."""
+
+    outputs = ("embedding",)
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.matrices = torch.nn.Parameter(torch.ones(shape.n_subjects, shape.n_channels, WIDTH))
+
+    def forward(self, window: torch.Tensor, subject: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        return {"embedding": (window.mean(dim=1, keepdim=True) @ self.matrices[subject])[:, 0]}
+
+
+def personal(options: Mapping[str, Any], shape: Shape) -> Encoder:
+    return Personal(shape)
+
+
 def denoising(options: Mapping[str, Any], shape: Shape) -> Encoder:
     if options:
         raise ValueError(f"it has no options, not {sorted(options)}")

@@ -24,7 +24,7 @@ from rtdecode_models.training.batch import Batch
 from rtdecode_models.training.evaluate import task_scores
 from rtdecode_models.training.losses import Objective
 from rtdecode_models.training.losses_classify import OwnSpec
-from rtdecode_models.training.network import make_network
+from rtdecode_models.training.network import check_strangers, make_network
 from rtdecode_models.training.optimise import freeze, make_optimiser, train_mode
 from rtdecode_models.training.recipe import Recipe
 from rtdecode_models.training.samples import Samples, batches, to_device
@@ -91,6 +91,8 @@ class Job:
         What is scored.
     shape : Shape
         Of the data.
+    strangers : tuple of str
+        Subjects that are validated or tested on and not trained on.
     """
 
     name: str
@@ -100,6 +102,7 @@ class Job:
     validation: Trials | None
     tasks: tuple[Task, ...]
     shape: Shape
+    strangers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,6 +151,8 @@ def fit(job: Job, hooks: Hooks | None = None, world: World | None = None) -> Fit
         if not job.recipe.loss:
             raise ConfigError(f"the system {job.recipe.model.system!r} is trained by steps: declare a [[loss]]")
         network.prepare(job.train)
+        if job.strangers:
+            check_strangers(network, job.recipe.model.system, job.train, job.strangers)
         freeze(network, job.recipe.model.freeze)
         curves, best_epoch = _Fitting(job, network, hooks, world).run()
     return Fitted(network.cpu().eval(), curves, best_epoch, notes)

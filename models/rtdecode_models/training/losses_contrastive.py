@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, softplus
 
 from rtdecode_models.training.batch import Batch
-from rtdecode_models.training.losses_spec import LossSpec, Sides, flat, output_of, target_of
+from rtdecode_models.training.losses_spec import LossSpec, Sides, check_widths, flat, output_of, target_of
 
 #: Where every published logit scale begins: ln(1 / 0.07).
 LOG_SCALE = math.log(1 / 0.07)
@@ -80,7 +80,7 @@ class InfoNCE(nn.Module):
 
     def forward(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Mean over the batch, in nats."""
-        x, y = sides(output_of(outputs, self.spec.output), target_of(batch, self.spec.target), self.spec.normalise)
+        x, y = _sides_of(self.spec, outputs, batch, self.spec.normalise)
         logits = self.factor(outputs) * x @ y.T
         if self.spec.mask_repeats and batch.item is not None:
             same = batch.item[:, None] == batch.item[None, :]
@@ -114,7 +114,7 @@ class SoftCLIP(nn.Module):
 
     def forward(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Mean over the batch, in nats."""
-        x, y = sides(output_of(outputs, self.spec.output), target_of(batch, self.spec.target), "both")
+        x, y = _sides_of(self.spec, outputs, batch, "both")
         temperature = self.temperature(batch.progress)
         return two_ways(x @ y.T / temperature, (y @ y.T / temperature).softmax(dim=1), "both")
 
@@ -138,7 +138,7 @@ class BiMixCo(nn.Module):
 
     def forward(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Mean over the batch, in nats; plain InfoNCE where nothing was blended."""
-        x, y = sides(output_of(outputs, self.spec.output), target_of(batch, self.spec.target), "both")
+        x, y = _sides_of(self.spec, outputs, batch, "both")
         answers = torch.eye(len(x), device=x.device)
         if batch.partner is not None and batch.share is not None:
             answers = batch.share[:, None] * answers + (1 - batch.share)[:, None] * answers[batch.partner]
@@ -146,6 +146,15 @@ class BiMixCo(nn.Module):
         there = -(answers * logits.log_softmax(dim=1)).sum() / len(x)
         back = -(answers * logits.log_softmax(dim=0)).sum() / len(x)
         return (there + back) / 2
+
+
+def _sides_of(
+    spec: InfoNCESpec | SoftCLIPSpec | BiMixCoSpec, outputs: Mapping[str, Tensor], batch: Batch, normalise: Sides
+) -> tuple[Tensor, Tensor]:
+    """`sides` of what a loss names; raise `ConfigError` where there is none of that name, or they do not fit."""
+    x, y = sides(output_of(outputs, spec.output), target_of(batch, spec.target), normalise)
+    check_widths(x, y, (spec.output, spec.target))
+    return x, y
 
 
 def sides(output: Tensor, target: Tensor, normalise: Sides) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch.nn.functional import cosine_similarity
 from rtdecode.errors import ConfigError
 from rtdecode_models.data.trials import Trials
 from rtdecode_models.training.batch import Batch
-from rtdecode_models.training.losses_spec import LossSpec, flat, output_of, target_of
+from rtdecode_models.training.losses_spec import LossSpec, check_widths, flat, output_of, target_of
 
 
 class MSESpec(LossSpec, frozen=True, kw_only=True, tag="mse"):
@@ -62,8 +62,8 @@ class MSE(nn.Module):
 
     def forward(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Mean over batch and dimensions."""
-        target = (flat(blended(batch, self.spec.target)) - self.centre) / self.spread
-        return (flat(output_of(outputs, self.spec.output)) - target).square().mean()
+        output, target = _pair(self.spec, outputs, batch)
+        return (output - (target - self.centre) / self.spread).square().mean()
 
 
 class L2(nn.Module):
@@ -75,8 +75,8 @@ class L2(nn.Module):
 
     def forward(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Mean over the batch."""
-        difference = flat(output_of(outputs, self.spec.output)) - flat(blended(batch, self.spec.target))
-        return difference.square().sum(dim=1).mean()
+        output, target = _pair(self.spec, outputs, batch)
+        return (output - target).square().sum(dim=1).mean()
 
 
 class Cosine(nn.Module):
@@ -88,7 +88,7 @@ class Cosine(nn.Module):
 
     def forward(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Mean over the batch."""
-        output, target = flat(output_of(outputs, self.spec.output)), flat(blended(batch, self.spec.target))
+        output, target = _pair(self.spec, outputs, batch)
         return (1 - cosine_similarity(output, target, dim=1)).mean()
 
 
@@ -107,6 +107,13 @@ def statistics(trials: Trials, target: str) -> tuple[Tensor, Tensor]:
     rows = torch.from_numpy(trials.gallery.embeddings[target][np.unique(trials.item)]).double().flatten(1)
     spread = rows.std(dim=0, correction=0)
     return rows.mean(dim=0).float(), torch.where(spread > 0, spread, torch.ones(())).float()
+
+
+def _pair(spec: MSESpec | L2Spec | CosineSpec, outputs: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+    """Output and target (batch, width); raise `ConfigError` where there is none of that name, or they do not fit."""
+    output, target = flat(output_of(outputs, spec.output)), flat(blended(batch, spec.target))
+    check_widths(output, target, (spec.output, spec.target))
+    return output, target
 
 
 def blended(batch: Batch, name: str) -> Tensor:

@@ -46,6 +46,15 @@ def label_of(batch: Batch, name: str) -> Tensor:
     return batch.labels[name]
 
 
+def check_widths(output: Tensor, target: Tensor, names: tuple[str, str]) -> None:
+    """Raise `ConfigError` where an output and a target, both (batch, width), are of two widths."""
+    if output.shape != target.shape:
+        raise ConfigError(
+            f"the output {names[0]!r} is {output.shape[1]} numbers wide and the target {names[1]!r} {target.shape[1]}; "
+            "set the system's width to the target's, or name another output or target in the loss"
+        )
+
+
 def flat(x: Tensor) -> Tensor:
     """Vectors (batch, width) in float32, whatever the shape and precision."""
     return x.flatten(1).float()

@@ -1,15 +1,17 @@
 """The network of a recipe: built for the shape of the data, with weights at random or from another checkpoint."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 from torch import Tensor
 
 from rtdecode.errors import ConfigError
+from rtdecode_models.data.trials import Trials
 from rtdecode_models.systems.encoder import Encoder
 from rtdecode_models.systems.registry import build
 from rtdecode_models.systems.shape import Shape
@@ -75,3 +77,36 @@ def start(network: Encoder, init: Init, seed: int) -> dict[str, Any]:
         "at_random": sorted(name for name in own if name not in taken),
         "left_behind": sorted(name for name in offered if name not in taken),
     }
+
+
+def check_strangers(network: Encoder, system: str, trials: Trials, strangers: Sequence[str]) -> None:
+    """Ask a network for somebody whom it was not built for, as the test will.
+
+    Parameters
+    ----------
+    network : Encoder
+        Before it is trained, on the CPU.
+    system : str
+        Its name.
+    trials : Trials
+        What it is trained on.
+    strangers : sequence of str
+        Subjects that are validated or tested on and not trained on.
+
+    Raises
+    ------
+    ConfigError
+        It has a part of its own for each subject, and none for another.
+    """
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            network(torch.from_numpy(trials.x[:1]), torch.tensor([len(trials.subjects)]))
+    except (ConfigError, IndexError) as error:
+        raise ConfigError(
+            f"the system {system!r} has a part of its own for each subject that it is trained on "
+            f"({', '.join(trials.subjects)}), and [split] holds {', '.join(strangers)} out for validation or test; hold "
+            "sessions or trials of the same subjects out"
+        ) from error
+    network.train(was_training)

@@ -75,7 +75,9 @@ class Here:
 
 def job_of(unit: Unit, workshop: Workshop) -> Job:
     """A unit with its data; raise `ConfigError` where these lack what is to be scored."""
+    source = workshop.source(unit.recipe)
     parts = workshop.parts(unit.recipe, unit.split)
+    held = [source.subject_of(name) for name in (*parts.sessions.validation, *parts.sessions.test)]
     tasks = unit.recipe.tasks
     check_tasks(tasks, parts.dataset.train)
     return Job(
@@ -86,6 +88,7 @@ def job_of(unit: Unit, workshop: Workshop) -> Job:
         validation=parts.validation,
         tasks=tasks,
         shape=shape_of(parts.dataset),
+        strangers=tuple(dict.fromkeys(name for name in held if name not in parts.dataset.train.subjects)),
     )
 
 
