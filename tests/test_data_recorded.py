@@ -258,6 +258,20 @@ def test_held_out_trials_are_not_fitted_on(folder):
     assert abs(flat.std(axis=0) - 1).max() < 0.2
 
 
+def test_a_bundles_windows_were_trained_on_and_lie_in_its_raw_piece(folder):
+    source = opened(folder, stimuli={"names": "names.json", "marker": "img/{name}"})
+    dataset = split_data(Split(test=Held(by="item", names=("0",))), source).dataset
+    assert dataset.trained_on["s1_a.edf"].tolist() == [1, 2, 3, 5, 6, 7]
+    for subject, session in (("s1", 0), ("s2", 2)):
+        piece = source.deployed(dataset, subject)
+        mine = dataset.train.session == session
+        np.testing.assert_array_equal(piece.windows, dataset.train.x[mine])
+        np.testing.assert_array_equal(piece.labels["label"], dataset.train.labels["label"][mine])
+        assert piece.raw_starts == (40 + 150, 40 + 300)
+        assert piece.raw is not None
+        assert len(piece.raw) >= 40 + 300 + 80
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "says"),
     [

@@ -109,6 +109,19 @@ def test_parts_are_disjoint_complete_and_the_same_in_any_order(split, order, dec
     assert given_parts[0] == given_parts[1]
 
 
+@pytest.mark.parametrize("by", ["trial", "item"])
+def test_a_bundle_of_anyone_gets_windows_that_were_trained_on(by):
+    source = source_of()
+    split = Split(test=Held(by=by, share=0.3), validation=Held(by=by, share=0.3))
+    dataset = split_data(split, source).dataset
+    train = dataset.train
+    for subject in (None, "A", "B", "C"):
+        deployed = source.deployed(dataset, subject)
+        mine = train.session == train.sessions.index({None: "a1", "A": "a1", "B": "b1", "C": "c1"}[subject])
+        np.testing.assert_array_equal(deployed.windows, train.x[mine])
+        np.testing.assert_array_equal(deployed.labels["label"], train.labels["label"][mine])
+
+
 @given(st.permutations(list(PLAN)), st.floats(0.05, 0.9), st.integers(0, 5))
 def test_trials_are_drawn_alike_from_each_class(order, share, seed):
     trials = source_of({name: PLAN[name] for name in order}).dataset(list(PLAN)).train

@@ -142,7 +142,7 @@ class RecordedSource:
         raw: NDArray[np.float32] | None = None
         starts: tuple[int, ...] = ()
         if not fitted.subjects:
-            raw, starts = self._raw(trials.sessions[trials.session[0]], contract, trials)
+            raw, starts = self._raw(trials.sessions[trials.session[0]], contract, trials, np.arange(RAW_WINDOWS))
         columns = check_contract(info, contract, self._rule)
         conditioner = Conditioner(
             chain.stream, [info.channels[at] for at in columns], contract.sfreq, fitted.of(subjects[0], names[0])
@@ -184,9 +184,10 @@ class RecordedSource:
             raise ConfigError(f"no training session is of {subject!r}; there are {', '.join(fitted.train.subjects)}")
         arrays = fitted.arrays_of(subject)
         made = self._cut(mine[0], fitted.contract, fitted.conditioning, arrays)
-        raw, starts = self._raw(mine[0], fitted.contract, fitted.train)
-        labels = self._labels(made.markers[:DEPLOYED_WINDOWS])
-        return Deployed(arrays, made.x[:DEPLOYED_WINDOWS], raw, starts, labels)
+        rows = fitted.trained_on.get(mine[0], np.arange(len(made.x)))[:DEPLOYED_WINDOWS]
+        raw, starts = self._raw(mine[0], fitted.contract, fitted.train, rows)
+        labels = self._labels([made.markers[row] for row in rows])
+        return Deployed(arrays, made.x[rows], raw, starts, labels)
 
     @property
     def _rule(self) -> ChannelRule:
@@ -312,13 +313,15 @@ class RecordedSource:
                     f"label {label!r} (markers {', '.join(patterns)}) has no usable window in {', '.join(names)}"
                 )
 
-    def _raw(self, name: str, contract: Contract, trials: Trials) -> tuple[NDArray[np.float32] | None, tuple[int, ...]]:
-        """The start of a recording that was cut, long enough for its first windows, and where they begin.
+    def _raw(
+        self, name: str, contract: Contract, trials: Trials, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32] | None, tuple[int, ...]]:
+        """The start of a recording that was cut, long enough for the first of these windows, and where they begin.
 
         A golden recording starts at index 0 of a segment, so there is none where the recording begins elsewhere; nor is
         there where the first windows come so late that a bundle would carry minutes.
         """
-        starts = self._starts[name][:RAW_WINDOWS]
+        starts = tuple(self._starts[name][row] for row in rows[:RAW_WINDOWS] if row < len(self._starts[name]))
         if not starts or (starts[-1] + trials.x.shape[1]) / trials.sfreq > RAW_SECONDS:
             return None, ()
         recording = self._recording(name)

@@ -19,7 +19,8 @@ class Deployed:
     arrays : mapping of str to ndarray
         What the chain names, for this subject.
     windows : ndarray of float32, shape (n, time, channels)
-        Some of the training windows, by this very chain; the first of them lie in `raw`.
+        Some of the windows that were trained on, none that was held out, by this very chain; the first of them lie in
+        `raw`.
     raw : ndarray of float32, shape (samples, contract channels), optional
         A piece of recording from the start of a segment, in SI units; None where the data hold windows only.
     raw_starts : tuple of int

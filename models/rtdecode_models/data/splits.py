@@ -189,7 +189,8 @@ def split_data(split: Split, source: TrialSource) -> Parts:
     test = parts.get("test")
     if drawn:
         # The piece of raw recording begins with windows that may have been drawn: `TrialSource.deployed` has another.
-        dataset = replace(dataset, train=whole.take(rows), raw=None, raw_starts=())
+        left = dict(zip(whole.sessions, _by_session(whole, rows), strict=True))
+        dataset = replace(dataset, train=whole.take(rows), raw=None, raw_starts=(), trained_on=left)
     if split.unseen_items:
         check_unseen(dataset.train, test)
     return Parts(replace(dataset, test=test), parts.get("validation"), sessions)
@@ -370,6 +371,12 @@ def _canonical(trials: Trials, among: NDArray[np.int64]) -> NDArray[np.int64]:
     """The rows, by name of session: an order that does not depend on that of the sessions."""
     place = np.argsort(np.argsort(trials.sessions))
     return among[np.argsort(place[trials.session[among]], kind="stable")]
+
+
+def _by_session(trials: Trials, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Of each session, which of its windows these rows are; trials come session by session."""
+    first = np.searchsorted(trials.session, np.arange(len(trials.sessions)))
+    return [rows[trials.session[rows] == at] - start for at, start in enumerate(first)]
 
 
 def _count(share: float, n: int) -> int:

@@ -136,6 +136,8 @@ class Dataset:
         Names of the conditioned channels; those of the contract where empty.
     positions : ndarray of float64, shape (channels, 2), optional
         Where the conditioned channels are on a flat layout scaled to [0, 1]; see `rtdecode_models.data.positions`.
+    trained_on : mapping of str to ndarray of int64
+        Where windows of a session were held out: session -> which of its windows (0 is its first) `train` has.
     """
 
     train: Trials
@@ -154,6 +156,7 @@ class Dataset:
     session_arrays: Mapping[str, Mapping[str, NDArray[Any]]] = field(default_factory=dict)
     channels: tuple[str, ...] = ()
     positions: NDArray[np.float64] | None = None
+    trained_on: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
     def arrays_of(self, subject: str | None = None, session: str | None = None) -> Mapping[str, NDArray[Any]]:
         """The chain's arrays for a session: its own, else its subject's, else those of all."""

@@ -199,13 +199,15 @@ class WindowedSource:
 
     def deployed(self, fitted: Dataset, subject: str | None = None) -> Deployed:
         """What a bundle for this subject needs, without raw samples; see `TrialSource.deployed`."""
-        mine = [name for name in fitted.train.sessions if subject in (None, self.subject_of(name))]
+        there = [fitted.train.sessions[at] for at in np.unique(fitted.train.session)]
+        mine = [name for name in there if subject in (None, self.subject_of(name))]
         if not mine:
             raise ConfigError(f"no training session is of {subject!r}; there are {', '.join(fitted.train.subjects)}")
         arrays = fitted.arrays_of(subject)
         read = self._read(mine[0])
-        labels = {label: read.labels[label][:DEPLOYED_WINDOWS] for label in self._live.classes}
-        windows = self._condition(read.x[:DEPLOYED_WINDOWS], arrays, self._fitted_steps)
+        rows = fitted.trained_on.get(mine[0], np.arange(len(read.x)))[:DEPLOYED_WINDOWS]
+        labels = {label: read.labels[label][rows] for label in self._live.classes}
+        windows = self._condition(read.x[rows], arrays, self._fitted_steps)
         return Deployed(arrays, windows, labels=labels)
 
     @property

@@ -257,7 +257,8 @@ def _trained(
 ) -> Trained:
     dataset = parts.dataset
     everyone = _kept(source.deployed(dataset))
-    subjects = [(name, _kept(source.deployed(dataset, name))) for name in dataset.train.subjects]
+    known = [dataset.train.subjects[at] for at in np.unique(dataset.train.subject)]
+    subjects = [(name, _kept(source.deployed(dataset, name))) for name in known]
     deployments = deployments_of(everyone, subjects)
     gallery = _gallery(dataset, test)
     galleries = {
