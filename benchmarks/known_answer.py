@@ -40,6 +40,10 @@ BASELINES: dict[str, tuple[tuple[dict[str, Any], ...], dict[str, Any]]] = {
     "words": (({**LDA, "stretches": 15}, {**LDA, "features": "means", "stretches": 15}), {"kind": "classify"}),
     "imagery": (({"system": "csp-lda", "filters": 12},), {"kind": "classify"}),
     "emotion": (({**LDA, "stretches": 1, "label": "valence"},), {"kind": "classify", "label": "valence"}),
+    "emotion-arousal": (
+        ({**LDA, "stretches": 1, "label": "arousal"},),
+        {"kind": "classify", "label": "arousal"},
+    ),
 }
 
 

@@ -193,11 +193,13 @@ CLASSES: dict[str, dict[str, Any]] = {
     "words": {"n_classes": 4, "n_test": 160, "tmin": 0.0, "tmax": 1.0, "n_channels": 2, "sfreq": 400.0},
     "imagery": {"n_classes": 2, "n_test": 160, "n_subjects": 1, "tmax": 1.5, "channels": ("C3", "Cz", "C4", "Pz")},
     "emotion": {"n_classes": 3, "n_test": 240},
+    "emotion-arousal": {"n_classes": 3, "n_test": 240},
 }
 
 
 @pytest.mark.parametrize(
-    ("experiment", "weak", "strong"), [("words", 0.1, 3.0), ("imagery", 0.2, 0.99), ("emotion", 1.0, 12.0)]
+    ("experiment", "weak", "strong"),
+    [("words", 0.1, 3.0), ("imagery", 0.2, 0.99), ("emotion", 1.0, 12.0), ("emotion-arousal", 1.0, 14.0)],
 )
 def test_ceilings_of_classes_go_from_chance_to_one_and_are_calibrated(
     experiment: str, weak: float, strong: float

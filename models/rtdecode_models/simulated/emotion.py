@@ -1,8 +1,11 @@
-"""``emotion``: windows of a second while somebody watches a film, rated from 1 to 5.
+"""``emotion`` and ``emotion-arousal``: windows of a second while somebody watches a film, rated from 1 to 5.
 
 The rating shifts band powers and one coupling, step by step, so that neighbouring ratings look alike: frontal alpha
 moves from one side to the other (Davidson, Brain and Cognition 20, 1992), frontal theta and temporal gamma rise, and
 frontal and parietal beta go together more closely. How strong each of these is differs between people.
+
+That is valence. Arousal moves the same sources otherwise: alpha falls everywhere, theta and gamma rise (Barry et al.,
+Clinical Neurophysiology 118, 2007), and the coupling stays.
 """
 
 from functools import lru_cache
@@ -39,6 +42,8 @@ SOURCES: tuple[tuple[tuple[float, float, float], float, float, float, float], ..
     ((0.068, 0.0, 0.015), 36.0, 5.0, 0.3, 0.8),
     ((0.0, -0.075, 0.035), 10.0, 1.0, 0.7, 0.0),
 )
+#: What arousal has in place of the last column.
+AROUSAL = (-0.6, -0.6, 0.6, 0.8, 0.8, -0.8)
 #: Two places whose beta is coherent, its frequency, width and strength, and the coherence at the middle of the scale.
 COUPLED, BETA, COHERENCE = ((-0.04, 0.05, 0.045), (-0.045, -0.055, 0.045)), (20.0, 3.0, 0.4), 0.5
 #: Standard deviation of the logarithm of all rhythms' power from window to window.
@@ -46,7 +51,7 @@ DRIFT = 0.4
 
 
 class Emotion:
-    """The experiment; its one label is called ``valence``.
+    """The experiment; its one label is called ``valence``, or ``arousal``.
 
     Parameters
     ----------
@@ -61,15 +66,17 @@ class Emotion:
         if self.n_classes < 2:
             raise ConfigError(f"data.n_classes is {self.n_classes}; expected two ratings or more")
         self.effect = 2.0 if spec.snr is None else spec.snr
+        self._arousal = spec.experiment == "emotion-arousal"
+        self.label = "arousal" if self._arousal else "valence"
         self._sensors = eeg(spec.channels or CHANNELS)
         self.positions = self._sensors.flat
         sfreq = spec.sfreq or 128.0
         classes = tuple(str(rating + 1) for rating in range(self.n_classes))
-        window = Locked(tmin=spec.tmin or 0.0, tmax=spec.tmax or 1.0, markers=classes, name="valence")
+        window = Locked(tmin=spec.tmin or 0.0, tmax=spec.tmax or 1.0, markers=classes, name=self.label)
         chain = Conditioning(stream=(Filter(low=0.5),), window=(WindowScale(method="maxabs"),))
-        self.live = Live(self._sensors.contract(sfreq), spec.conditioning or chain, window, {"valence": classes})
+        self.live = Live(self._sensors.contract(sfreq), spec.conditioning or chain, window, {self.label: classes})
         self.fit = NOTHING_FITTED
-        self.about = {"label": "valence"}
+        self.about = {"label": self.label}
         self._times = window.n_samples(sfreq)
         self._bins = spectral.frequencies(self._times, sfreq)
         self._drift = Grid.normal(DRIFT, 0.6 * DRIFT, 2.0).exp()
@@ -84,18 +91,19 @@ class Emotion:
         spectra = np.stack(
             [spectral.draw(rng, self.covariance(subject, *trial)) for trial in zip(label, drift, strict=True)]
         )
-        return Windows(spectral.windows_of(spectra, self._times), labels={"valence": label.astype(np.int64)})
+        return Windows(spectral.windows_of(spectra, self._times), labels={self.label: label.astype(np.int64)})
 
     def covariance(self, subject: int, rating: int, drift: float) -> Array:
         """Of the coefficients at each frequency, shape (bins, channels, channels)."""
         background, fields, weights = self._head(subject)
         step = rating / (self.n_classes - 1) - 0.5
         covariance = background.copy()
-        for (_, centre, width, _, slope), field, weight in zip(SOURCES, fields, weights, strict=False):
+        slopes = AROUSAL if self._arousal else tuple(slope for *_, slope in SOURCES)
+        for (_, centre, width, *_), slope, field, weight in zip(SOURCES, slopes, fields, weights, strict=False):
             power = drift * np.exp(self.effect * weight * slope * step) * spectral.peak(self._bins, centre, width)
             covariance += power[:, None, None] * np.outer(field, field)
         # coherent sources: logistic, so that coherence stays between 0 and 1
-        odds = np.log(COHERENCE / (1.0 - COHERENCE)) + self.effect * weights[-1] * step
+        odds = np.log(COHERENCE / (1.0 - COHERENCE)) + (0.0 if self._arousal else self.effect * weights[-1] * step)
         coherence = 1.0 / (1.0 + np.exp(-odds))
         pair = fields[-2:].T @ np.array([[1.0, coherence], [coherence, 1.0]]) @ fields[-2:]
         covariance += (drift * spectral.peak(self._bins, *BETA[:2]))[:, None, None] * pair
@@ -116,7 +124,7 @@ class Emotion:
         parts = []
         for subject in range(self.n_subjects):
             test = self.windows(subject, test=True)
-            parts.append(Ideal(self.log_posterior(subject, test.x), test.labels["valence"]))
+            parts.append(Ideal(self.log_posterior(subject, test.x), test.labels[self.label]))
         return classification(parts, "drift of the rhythms")
 
     def _draw_head(self, subject: int) -> tuple[Array, Array, Array]:

@@ -24,6 +24,7 @@ _EXPERIMENTS: dict[Name, Callable[[Simulated, Path], Experiment]] = {
     "words": lambda spec, _: Words(spec),
     "imagery": lambda spec, _: Imagery(spec),
     "emotion": lambda spec, _: Emotion(spec),
+    "emotion-arousal": lambda spec, _: Emotion(spec),
 }
 
 

@@ -70,6 +70,8 @@ ENTRIES = (
         window=CUE,
         heads=lambda: classify(FISTS_FEET),
         budget_ms=25.0,
+        experiment="imagery",
+        recipe="zoo/lda.toml",
     ),
     Entry(
         name="cca",

@@ -72,5 +72,7 @@ ENTRIES = (
         budget_ms=60.0,
         subject=0,
         arrays=partial(no_whitening, len(POSTERIOR)),
+        experiment="things-eeg",
+        recipe="zoo/cross-subject-mindeye2.toml",
     ),
 )

@@ -28,7 +28,7 @@ def _entry(scale: str) -> Entry:
         window=Sliding(length=1.0, hop=0.25, name=scale),
         heads=lambda: ((ClassifyHead(output="logits", labels=RATINGS),), {}),
         budget_ms=20.0,
-        experiment="emotion" if scale == "valence" else None,
+        experiment="emotion" if scale == "valence" else "emotion-arousal",
         recipe="histn_dreamer.toml",
     )
 

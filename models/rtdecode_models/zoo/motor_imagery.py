@@ -91,7 +91,7 @@ def _simpleconv(name: str, title: str, config: SimpleConvConfig, sfreq: float, p
         heads=lambda: classify(BNCI_CUES),
         budget_ms=25.0,
         arrays=lambda: no_training(len(BNCI_CHANNELS)),
-        experiment="imagery" if name == "simpleconv" else None,
+        experiment="imagery",
         recipe="eegmmidb_simpleconv.toml",
     )
 
