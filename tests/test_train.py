@@ -13,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs torch: pip install rtdecode[train]")
 
 import train_kit as kit  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 
 from rtdecode.encode.bundle import Bundle  # noqa: E402
 from rtdecode.encode.engines import make_engine  # noqa: E402
@@ -24,6 +25,7 @@ from rtdecode_models.data.splits import Parts, Sessions  # noqa: E402
 from rtdecode_models.data.trials import Ceiling  # noqa: E402
 from rtdecode_models.training.checkpoint import Trained, pretty  # noqa: E402
 from rtdecode_models.training.evaluate import predict  # noqa: E402
+from rtdecode_models.training.fit import Hooks, fit  # noqa: E402
 from rtdecode_models.training.held_out import Fold, calibrate  # noqa: E402
 from rtdecode_models.training.parts import Workshop, without_validated  # noqa: E402
 from rtdecode_models.training.recipe import Recipe, parse_recipe  # noqa: E402
@@ -38,7 +40,7 @@ from rtdecode_models.training.scores import (  # noqa: E402
     wilson,
 )
 from rtdecode_models.training.train import Told, each_test, select, train  # noqa: E402
-from rtdecode_models.training.units import Here  # noqa: E402
+from rtdecode_models.training.units import Here, Unit, job_of  # noqa: E402
 
 CLASSES = {
     "model": {"system": "simpleconv", "width": 8, "n_blocks": 1, "kernel": 5},
@@ -277,6 +279,19 @@ def test_weights_are_taken_over_from_another_checkpoint(retrieval, tmp_path):
         run(kit.Source(), kit.table(model={"system": "ubp", "init": str(tmp_path / "nowhere")}))
 
 
+def test_a_state_is_not_gone_on_from_with_other_initial_weights(retrieval, tmp_path):
+    retrieval[0].save(tmp_path)
+    still = {"epochs": 1, "batch_size": 20, "learning_rate": 1e-12}
+    table = kit.table(model={"system": "ubp", "init": str(tmp_path)}, training=still)
+    recipe, workshop = parse_recipe(table, "test"), Workshop(lambda _: kit.Source())
+    one = job_of(Unit(name="net", recipe=recipe, split=recipe.split, seed=0), workshop)
+    fit(one, Hooks(folder=tmp_path / "resume"))
+    weights = load_file(tmp_path / "weights.safetensors")
+    save_file({name: 2 * value for name, value in weights.items()}, tmp_path / "weights.safetensors")
+    with pytest.raises(ConfigError, match=r"belongs to another training: .* the weights that it begins with"):
+        fit(one, Hooks(folder=tmp_path / "resume"))
+
+
 def test_selection_takes_the_most_likely_setting_and_lists_all():
     table = kit.table(**CLASSES | {"seeds": [0]})
     table["select"] = {"vary": [{"key": "training.learning_rate", "values": [1e-9, 5e-3]}]}
@@ -376,6 +391,10 @@ def test_stimuli_that_were_validated_on_are_no_candidates_of_the_test():
     parts = Parts(dataset, shown.take(validated), Sessions(("a",), (), (), ()))
     test = shown.take(tested)
     left = without_validated(test, parts)
+    assert test.gallery is not None
+    assert test.item is not None
+    assert left.gallery is not None
+    assert left.item is not None
     assert left.gallery.names == tuple(name for name in test.gallery.names if name not in {"item6", "item7", "item8"})
     named = [left.gallery.names[row] for row in left.item]
     assert named == [test.gallery.names[row] for row in test.item]

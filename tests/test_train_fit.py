@@ -14,6 +14,7 @@ from rtdecode.errors import ConfigError  # noqa: E402
 from rtdecode_models.training.augment import augment, mixup  # noqa: E402
 from rtdecode_models.training.batch import Batch  # noqa: E402
 from rtdecode_models.training.fit import Hooks, Interrupted, _Step, fit  # noqa: E402
+from rtdecode_models.training.identity import identity  # noqa: E402
 from rtdecode_models.training.losses import Objective  # noqa: E402
 from rtdecode_models.training.network import make_network  # noqa: E402
 from rtdecode_models.training.optimise import Lamb, make_optimiser  # noqa: E402
@@ -359,8 +360,6 @@ def test_repetitions_are_averaged_within_subject_and_stimulus():
 def test_a_finished_state_holds_weights_alone(tmp_path):
     one = job()
     fit(one, Hooks(folder=tmp_path))
-    from rtdecode_models.training.fit import identity
-
     state = read_state(tmp_path / "net.safetensors", identity(one))
     assert state is not None
     assert state.position.finished

@@ -1,15 +1,12 @@
 """Fit one network, the same way every time for the same seed, and go on from where a training was broken off."""
 
 import copy
-import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import msgspec
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -22,6 +19,7 @@ from rtdecode_models.systems.shape import Shape
 from rtdecode_models.training.augment import augment
 from rtdecode_models.training.batch import Batch
 from rtdecode_models.training.evaluate import task_scores
+from rtdecode_models.training.identity import identity
 from rtdecode_models.training.losses import Objective
 from rtdecode_models.training.losses_classify import OwnSpec
 from rtdecode_models.training.network import check_strangers, make_network
@@ -154,7 +152,7 @@ def fit(job: Job, hooks: Hooks | None = None, world: World | None = None) -> Fit
         if job.strangers:
             check_strangers(network, job.recipe.model.system, job.train, job.strangers)
         freeze(network, job.recipe.model.freeze)
-        curves, best_epoch = _Fitting(job, network, hooks, world).run()
+        curves, best_epoch = _Fitting(job, network, notes, hooks, world).run()
     return Fitted(network.cpu().eval(), curves, best_epoch, notes)
 
 
@@ -178,7 +176,7 @@ class _Step(nn.Module):
 class _Fitting:
     """A training under way."""
 
-    def __init__(self, job: Job, network: Encoder, hooks: Hooks, world: World) -> None:
+    def __init__(self, job: Job, network: Encoder, notes: Mapping[str, Any], hooks: Hooks, world: World) -> None:
         training = job.recipe.training
         self.job, self.network, self.hooks, self.world, self.training = job, network, hooks, world, training
         mixed = any(isinstance(each, Mixup) for each in training.augment)
@@ -194,7 +192,7 @@ class _Fitting:
         self.order_began = self.generator.get_state()
         if parallel:  # weights began the same in all processes; what is random within the network differs
             torch.manual_seed(job.seed + 1_000_003 * world.rank)
-        self.identity = identity(job, world.size) if hooks.folder is not None else ""
+        self.identity = identity(job, world.size, notes) if hooks.folder is not None else ""
         self.position = Position(identity=self.identity)
         self.best: dict[str, Tensor] = {}
         self.saved = time.monotonic()
@@ -382,21 +380,3 @@ class _Fitting:
         torch.set_rng_state(state.random[f"cpu.{self.world.rank}"])
         for gpu in self.world.gpus:
             torch.cuda.set_rng_state(state.random[f"cuda.{self.world.rank}"], gpu)
-
-
-def identity(job: Job, processes: int = 1) -> str:
-    """SHA-256 of all that the weights depend on: recipe, seed, data, version of torch, number of processes."""
-    recipe = job.recipe
-    training = msgspec.structs.replace(recipe.training, save_minutes=0.0)
-    parts = (recipe.model, recipe.loss, training, job.seed, job.name, str(torch.__version__), processes)
-    digest = hashlib.sha256(msgspec.json.encode(parts))
-    for trials in (job.train, job.validation):
-        if trials is not None:
-            digest.update(f"{trials.x.shape}{sorted(trials.labels)}".encode())
-            for values in (trials.x, trials.subject, *(trials.labels[name] for name in sorted(trials.labels))):
-                digest.update(np.ascontiguousarray(values).data)
-            if trials.item is not None and trials.gallery is not None:
-                digest.update(np.ascontiguousarray(trials.item).data)
-                for name in sorted(trials.gallery.embeddings):
-                    digest.update(np.ascontiguousarray(trials.gallery.embeddings[name]).data)
-    return digest.hexdigest()

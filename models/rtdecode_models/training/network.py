@@ -1,5 +1,6 @@
 """The network of a recipe: built for the shape of the data, with weights at random or from another checkpoint."""
 
+import hashlib
 import importlib
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -76,6 +77,7 @@ def start(network: Encoder, init: Init, seed: int) -> dict[str, Any]:
         "taken": sorted(taken),
         "at_random": sorted(name for name in own if name not in taken),
         "left_behind": sorted(name for name in offered if name not in taken),
+        "sha256": _hash({name: own[name] for name in taken}),
     }
 
 
@@ -106,7 +108,17 @@ def check_strangers(network: Encoder, system: str, trials: Trials, strangers: Se
     except (ConfigError, IndexError) as error:
         raise ConfigError(
             f"the system {system!r} has a part of its own for each subject that it is trained on "
-            f"({', '.join(trials.subjects)}), and [split] holds {', '.join(strangers)} out for validation or test; hold "
-            "sessions or trials of the same subjects out"
+            f"({', '.join(trials.subjects)}), and [split] holds {', '.join(strangers)} out for validation or test; "
+            "hold sessions or trials of the same subjects out"
         ) from error
     network.train(was_training)
+
+
+def _hash(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the tensors, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        value = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

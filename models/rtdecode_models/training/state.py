@@ -99,8 +99,8 @@ def read_state(path: Path, identity: str) -> State | None:
         raise ConfigError(f"{path} is damaged ({error}); remove it, and that network is trained anew") from error
     if position.identity != identity:
         raise ConfigError(
-            f"{path} belongs to another training: the recipe, the data or the version of torch have changed since. "
-            f"Remove {path.parent} to begin anew, or choose another folder"
+            f"{path} belongs to another training: the recipe, the data, the weights that it begins with or the version "
+            f"of torch have changed since. Remove {path.parent} to begin anew, or choose another folder"
         )
 
     def part(prefix: str) -> dict[str, Tensor]:
