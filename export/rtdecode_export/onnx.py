@@ -128,12 +128,13 @@ def _check_output(name: str, value: torch.Tensor, window: int) -> None:
     if not value.is_floating_point() or value.ndim < 2 or len(value) != 1:
         kind = str(value.dtype).removeprefix("torch.")
         raise EngineError(
-            f"the network's output {name!r} is {kind} of shape {tuple(value.shape)} for one window; expected float32 of "
-            "shape (1, ...)"
+            f"the network's output {name!r} is {kind} of shape {tuple(value.shape)} for one window; expected "
+            "float32 of shape (1, ...)"
         )
     if not bool(torch.isfinite(value).all()):
         raise EngineError(
-            f"the network's output {name!r} holds NaN or Inf on window {window}, in PyTorch already: look at its weights"
+            f"the network's output {name!r} holds NaN or Inf on window {window}, in PyTorch already: look at "
+            "its weights"
         )
 
 

@@ -1,5 +1,6 @@
 """A recipe's table ``model`` as a system's own configuration, and what systems ask of the shape of the data."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -12,8 +13,29 @@ Config = TypeVar("Config", bound=msgspec.Struct)
 
 
 def read_options(options: Mapping[str, Any], config: type[Config]) -> Config:
-    """The options as `config`; an unknown key or a wrong type is a `msgspec.ValidationError` that names it."""
-    return msgspec.convert(dict(options), config)
+    """The options as `config`.
+
+    Raises
+    ------
+    msgspec.ValidationError
+        A key is unknown, or of a wrong type.
+    ValueError
+        A count is negative.
+    """
+    read = msgspec.convert(dict(options), config)
+    for name in options:
+        value = getattr(read, name)
+        if isinstance(value, int) and value < 0:
+            raise ValueError(f"{name} is {value}; expected 0 or more")
+    return read
+
+
+def check_finite(options: Mapping[str, Any]) -> None:
+    """Raise `ValueError` where a number among the options is NaN or Inf, which no system has a use for."""
+    for name, value in options.items():
+        for number in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ValueError(f"{name} is {value}; expected finite numbers")
 
 
 def left_out(shape: Shape, seconds: float, key: str) -> int:

@@ -8,6 +8,7 @@ import msgspec
 
 from rtdecode.errors import ConfigError
 from rtdecode_models.systems.encoder import Encoder
+from rtdecode_models.systems.options import check_finite
 from rtdecode_models.systems.shape import Shape
 
 #: Name in a recipe -> module under ``rtdecode_models.systems`` and the function there that builds it.
@@ -65,6 +66,12 @@ def build(system: str, options: Mapping[str, Any], shape: Shape) -> Encoder:
     module, _, function = SYSTEMS[system].partition(":")
     builder = cast(_Builder, getattr(importlib.import_module(f"rtdecode_models.systems.{module}"), function))
     try:
+        check_finite(options)
         return builder(options, shape)
     except (msgspec.ValidationError, ValueError) as error:
         raise ConfigError(f"model (system {system!r}): {error}") from error
+    except (RuntimeError, ArithmeticError, MemoryError) as error:  # torch's own, of a size that cannot be
+        raise ConfigError(
+            f"model (system {system!r}) cannot be built with these options, for windows of {shape.n_times} samples and "
+            f"{shape.n_channels} channels: {error}"
+        ) from error

@@ -86,7 +86,8 @@ def confusion(scored: Mapping[str, Any], title: str) -> "Figure":
     axes.set_ylabel("truth")
     low, high = scored["ensemble"]["accuracy_95"]
     accuracy, chance = scored["ensemble"]["accuracy"], scored["chance"]["accuracy"]
-    axes.set_title(f"{title}\naccuracy {accuracy:.3f} [{low:.3f}, {high:.3f}], chance {chance:.3f}", fontsize=10)
+    interval = f"95 %: {low:.3f} to {high:.3f}"
+    axes.set_title(f"{title}\naccuracy {accuracy:.3f} ({interval}), chance {chance:.3f}", fontsize=10)
     return figure
 
 
@@ -125,6 +126,8 @@ def retrieval_curve(scored: Mapping[str, Any], title: str) -> "Figure":
 
 
 def _lines(axes: "Axes", runs: list[Mapping[str, list[float | None]]], what: Mapping[str, tuple[str, str]]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     for name, (colour, label) in what.items():
         for place, curves in enumerate(run for run in runs if name in run):
             values = [float("nan") if value is None else value for value in curves[name]]
@@ -138,6 +141,7 @@ def _lines(axes: "Axes", runs: list[Mapping[str, list[float | None]]], what: Map
                 label=label if place == 0 else None,
             )
     axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -148,5 +152,9 @@ def _figure(panels: int, *, square: bool = False) -> "Figure":
 
 
 def _write(figure: "Figure", path: Path) -> Path:
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # names of recipes, classes and sessions may have dollars in them
     figure.savefig(path, dpi=120)
     return path
