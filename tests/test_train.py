@@ -104,6 +104,12 @@ def test_the_test_influences_nothing_but_its_own_scores(classes):
 def test_what_is_measured_of_classes(classes):
     metrics = classes.metrics
     assert metrics["simulated"]
+    assert metrics["data"] == {
+        "kind": "simulated",
+        "subjects": ["s1"],
+        "sessions": {"a": "s1", "b": "s1", "c": "s1"},
+        "trained_on": {"sessions": ["a", "b"]},
+    }
     assert metrics["split"]["train"] == ["a", "b"]
     assert metrics["split"]["test"] == ["c"]
     assert metrics["train"]["by_label"] == {"label": {"left": 40, "right": 40, "rest": 40}}

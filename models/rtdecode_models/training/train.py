@@ -103,7 +103,7 @@ def train(
 
     parts = workshop.parts(recipe, recipe.split)
     dataset = parts.dataset
-    metrics = _about(recipe, parts, fitted)
+    metrics = _about(recipe, workshop.source(recipe), parts, fitted)
     if held:
         metrics["held_out"] = report(held, recipe, _class_names(recipe, dataset.train))
     best = 0
@@ -220,14 +220,20 @@ def _best_network(validation: dict[str, Any], recipe: Recipe) -> int:
     return int(np.argmax(scores["mrr"]["by_seed"]))
 
 
-def _about(recipe: Recipe, parts: Parts, fitted: Sequence[Fitted]) -> dict[str, Any]:
+def _about(recipe: Recipe, source: TrialSource, parts: Parts, fitted: Sequence[Fitted]) -> dict[str, Any]:
     """What was trained, on what, and how it went."""
     dataset, network = parts.dataset, fitted[0].network
+    sessions = [name for name in source.sessions if name not in parts.sessions.unused]
     return {
         "name": recipe.name,
         "system": recipe.model.system,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "data": type(recipe.data).__struct_config__.tag,
+        "data": {
+            "kind": type(recipe.data).__struct_config__.tag,
+            "subjects": list(dict.fromkeys(source.subject_of(name) for name in sessions)),
+            "sessions": {name: source.subject_of(name) for name in sessions},
+            "trained_on": dict(dataset.provenance),
+        },
         "simulated": dataset.simulated,
         "split": {
             "declared": msgspec.to_builtins(recipe.split),
