@@ -285,6 +285,17 @@ def test_weights_are_taken_over_from_another_checkpoint(retrieval, tmp_path):
         run(kit.Source(), kit.table(model={"system": "ubp", "init": str(tmp_path / "nowhere")}))
 
 
+def test_a_bundle_chooses_from_the_candidates_of_the_test():
+    """One gallery for all sessions: what was trained on is no candidate of the test, nor of the bundle."""
+    split = {"test": {"by": "item", "share": 0.4}}
+    still = {"epochs": 1, "batch_size": 20, "learning_rate": 1e-3}
+    trained = run(kit.Source(), kit.table(split=split, training=still, seeds=[0]))
+    shown = kit.gallery()
+    chosen = [shown.names.index(name) for name in trained.checkpoint.gallery]
+    assert len(chosen) == trained.metrics["test"]["tasks"]["embedding/image"]["candidates"] == 5
+    np.testing.assert_array_equal(trained.galleries["embedding/image"], shown.embeddings["image"][chosen])
+
+
 def test_a_state_is_not_gone_on_from_with_other_initial_weights(retrieval, tmp_path):
     retrieval[0].save(tmp_path)
     still = {"epochs": 1, "batch_size": 20, "learning_rate": 1e-12}

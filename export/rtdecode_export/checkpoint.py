@@ -25,7 +25,7 @@ def checkpoint_arguments(
     """The arguments of `export_bundle` for a checkpoint, except where it goes.
 
     Each output that was scored gets the head of its first task: classes with the calibrated temperature, or retrieval
-    from the test's gallery by the metric of the loss. Other outputs are published as they are.
+    from the test's candidates by the metric of the loss. Other outputs are published as they are.
 
     Parameters
     ----------

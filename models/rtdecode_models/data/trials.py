@@ -31,6 +31,14 @@ class Gallery:
     embeddings: Mapping[str, NDArray[np.float32]]
     captions: tuple[str, ...] = ()
 
+    def take(self, rows: NDArray[np.int64]) -> "Gallery":
+        """Some of the stimuli."""
+        return Gallery(
+            names=tuple(self.names[row] for row in rows),
+            embeddings={target: table[rows] for target, table in self.embeddings.items()},
+            captions=tuple(self.captions[row] for row in rows) if self.captions else (),
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trials:

@@ -80,7 +80,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     temperature : float
         Divides the logits of the first task's ensemble; 1 where nothing was held out.
     gallery : tuple of str
-        Names of the stimuli that a bundle chooses from: those of the test; without a test, those trained on.
+        Names of the stimuli that a bundle chooses from: the candidates of the test, as its scores have them; without a
+        test, those trained on.
     captions : tuple of str
         Of these stimuli, or none.
     raw_starts : dict of str to tuple of int

@@ -10,7 +10,7 @@ import numpy as np
 from rtdecode_models.data.remembered import Remembered
 from rtdecode_models.data.source import TrialSource
 from rtdecode_models.data.splits import Parts, Split, check_unseen, items_of, split_data, split_sessions
-from rtdecode_models.data.trials import Gallery, Trials
+from rtdecode_models.data.trials import Trials
 from rtdecode_models.training.recipe import Recipe
 
 #: Bytes of windows that are kept in memory beside those in use.
@@ -66,12 +66,7 @@ def without_validated(test: Trials, parts: Parts) -> Trials:
     kept = np.array([row for row, name in enumerate(gallery.names) if name not in only])
     if len(kept) == len(gallery.names):
         return test
-    left = Gallery(
-        names=tuple(gallery.names[row] for row in kept),
-        embeddings={target: rows[kept] for target, rows in gallery.embeddings.items()},
-        captions=tuple(gallery.captions[row] for row in kept) if gallery.captions else (),
-    )
-    return replace(test, item=np.searchsorted(kept, test.item), gallery=left)
+    return replace(test, item=np.searchsorted(kept, test.item), gallery=gallery.take(kept))
 
 
 def training_parts(split: Split, source: TrialSource) -> Parts:

@@ -34,6 +34,7 @@ from rtdecode_models.training.held_out import (
 )
 from rtdecode_models.training.parts import Workshop
 from rtdecode_models.training.recipe import Recipe, parse_recipe, variants
+from rtdecode_models.training.scores import candidates
 from rtdecode_models.training.tasks import Classes, Retrieval, gallery_rows
 from rtdecode_models.training.units import Runner, Unit, units_of
 
@@ -303,7 +304,12 @@ def _trained(
 
 
 def _gallery(dataset: Dataset, test: Trials | None) -> Gallery | None:
-    return dataset.train.gallery if test is None else test.gallery
+    """What a bundle chooses from: the candidates of the test, or without a test what was trained on."""
+    if test is None:
+        return dataset.train.gallery
+    if test.gallery is None or test.item is None:
+        return None
+    return test.gallery.take(candidates(test, dataset.train))
 
 
 def _kept(deployed: Deployed) -> Deployed:
