@@ -178,6 +178,17 @@ def test_sidecars_that_are_wrong_are_named(root, tmp_path, name, edit, error, sa
         read()
 
 
+def test_a_coordinate_that_is_no_number_is_named(root, tmp_path):
+    copy = shutil.copytree(root, tmp_path / "copy")
+    path = next(copy.glob("sub-01/ses-a/eeg/*electrodes.tsv"))
+    head, first, *rest = path.read_text(encoding="utf-8-sig").splitlines()
+    name, x, _, z = first.split("\t")[:4]
+    path.write_text("\n".join([head, "\t".join([name, x, "1,5", z]), *rest]) + "\n", encoding="utf-8")
+    source = opened(copy, subjects=["01"], sessions=["a"], runs=["1"])
+    with pytest.raises(ConfigError, match=rf"electrodes.tsv: y of the electrode '{name}' is '1,5'; expected a number"):
+        source.dataset(source.sessions)
+
+
 def test_a_table_of_the_whole_task_applies_where_a_run_has_none(root, tmp_path):
     copy = shutil.copytree(root, tmp_path / "copy")
     own = sorted(copy.glob("sub-*/ses-*/eeg/*_channels.tsv"))

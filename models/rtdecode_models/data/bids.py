@@ -233,8 +233,22 @@ def _electrodes(root: Path, path: Path) -> dict[str, Place]:
     places = {}
     for row in _table(table, ("name", "x", "y", "z")):
         if not any(row[axis] in _NOT_THERE for axis in "xyz"):
-            places[row["name"]] = (float(row["x"]) * metres, float(row["y"]) * metres, float(row["z"]) * metres)
+            x, y, z = (_coordinate(table, row, axis) * metres for axis in "xyz")
+            places[row["name"]] = (x, y, z)
     return places
+
+
+def _coordinate(table: Path, row: Row, axis: str) -> float:
+    try:
+        value = float(row[axis])
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ConfigError(
+            f"{table}: {axis} of the electrode {row['name']!r} is {row[axis]!r}; expected a number, or n/a where it is "
+            "not known"
+        )
+    return value
 
 
 def _table(path: Path | None, columns: Sequence[str]) -> list[Row]:
