@@ -44,6 +44,7 @@ BASELINES: dict[str, tuple[tuple[dict[str, Any], ...], dict[str, Any]]] = {
         ({**LDA, "stretches": 1, "label": "arousal"},),
         {"kind": "classify", "label": "arousal"},
     ),
+    "ssvep": (({**LDA, "stretches": 1},), {"kind": "classify"}),
 }
 
 

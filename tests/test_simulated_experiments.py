@@ -17,6 +17,7 @@ from rtdecode_models.simulated.ceiling import Ideal, log_posterior
 from rtdecode_models.simulated.grid import Grid
 from rtdecode_models.simulated.open import open_simulated
 from rtdecode_models.simulated.spec import Simulated
+from rtdecode_models.simulated.ssvep import SSVEP
 from rtdecode_models.training.recipe import read_recipe
 
 Array = NDArray[np.float64]
@@ -194,12 +195,19 @@ CLASSES: dict[str, dict[str, Any]] = {
     "imagery": {"n_classes": 2, "n_test": 160, "n_subjects": 1, "tmax": 1.5, "channels": ("C3", "Cz", "C4", "Pz")},
     "emotion": {"n_classes": 3, "n_test": 240},
     "emotion-arousal": {"n_classes": 3, "n_test": 240},
+    "ssvep": {"n_classes": 3, "n_test": 240, "n_subjects": 1, "sfreq": 128.0},
 }
 
 
 @pytest.mark.parametrize(
     ("experiment", "weak", "strong"),
-    [("words", 0.1, 3.0), ("imagery", 0.2, 0.99), ("emotion", 1.0, 12.0), ("emotion-arousal", 1.0, 14.0)],
+    [
+        ("words", 0.1, 3.0),
+        ("imagery", 0.2, 0.99),
+        ("emotion", 1.0, 12.0),
+        ("emotion-arousal", 1.0, 14.0),
+        ("ssvep", 0.1, 1.0),
+    ],
 )
 def test_ceilings_of_classes_go_from_chance_to_one_and_are_calibrated(
     experiment: str, weak: float, strong: float
@@ -216,6 +224,30 @@ def test_ceilings_of_classes_go_from_chance_to_one_and_are_calibrated(
     assert none["accuracy_expected"] < some["accuracy_expected"] < much["accuracy_expected"]
     for scores in (some, much):
         assert abs(scores["accuracy"] - scores["accuracy_expected"]) < 1.6 * scores["accuracy_halfwidth"] + 0.01
+
+
+def test_the_likelihood_of_a_flicker_is_the_mean_over_its_phases_and_gains() -> None:
+    """The Bessel function against a sum over many phases of plain complex normal densities."""
+    spec = Simulated(experiment="ssvep", n_subjects=1, n_test=6, sfreq=128.0, channels=("O1", "Oz", "O2"))
+    flicker = SSVEP(spec)
+    windows = flicker.windows(0, True).x
+    background, answers = flicker._head(0)
+    spectra = spectral.coefficients(windows)
+    turns = np.exp(2j * np.pi * np.arange(256) / 256)
+    said = np.empty((6, 3))
+    for light, at in enumerate(flicker._at):
+        over_gain = []
+        for gain, often in flicker._gain.weighted():
+            log = np.zeros(6)
+            for harmonic, place in enumerate(at):
+                white = np.linalg.inv(np.linalg.cholesky(background[place]))
+                x, mean = spectra[:, place] @ white.T, white @ answers[light, harmonic]
+                away = (np.abs(x[:, None] - gain * turns[:, None] * mean) ** 2).sum(axis=2)
+                log += logsumexp(-away, axis=1) + (np.abs(x) ** 2).sum(axis=1)
+            over_gain.append(often + log)
+        said[:, light] = logsumexp(over_gain, axis=0)
+    expected = said - logsumexp(said, axis=1, keepdims=True)
+    assert np.abs(flicker.log_posterior(0, windows) - expected).max() < 1e-6
 
 
 # --- as data ----------------------------------------------------------------------------------------------------------
@@ -291,6 +323,7 @@ def test_a_file_that_holds_no_embeddings_is_named(tmp_path: Path) -> None:
     [
         ({"experiment": "imagery", "snr": 1.0}, "share of power that is lost"),
         ({"experiment": "imagery", "n_classes": 9}, "has 2 to 4"),
+        ({"experiment": "ssvep", "tmax": 4.7}, "expected whole numbers"),
         ({"experiment": "words", "tmax": 2.51}, "no whole number of frames"),
         ({"experiment": "things-eeg", "n_classes": 3}, "no classes"),
     ],

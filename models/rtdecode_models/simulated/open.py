@@ -15,6 +15,7 @@ from rtdecode_models.simulated.emotion import Emotion
 from rtdecode_models.simulated.experiment import Experiment
 from rtdecode_models.simulated.imagery import Imagery
 from rtdecode_models.simulated.spec import Name, Simulated
+from rtdecode_models.simulated.ssvep import SSVEP
 from rtdecode_models.simulated.viewing import Viewing
 from rtdecode_models.simulated.words import Words
 
@@ -25,6 +26,7 @@ _EXPERIMENTS: dict[Name, Callable[[Simulated, Path], Experiment]] = {
     "imagery": lambda spec, _: Imagery(spec),
     "emotion": lambda spec, _: Emotion(spec),
     "emotion-arousal": lambda spec, _: Emotion(spec),
+    "ssvep": lambda spec, _: SSVEP(spec),
 }
 
 

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rtdecode_models.systems.encoder import Encoder
+from rtdecode_models.data.trials import Trials
+from rtdecode_models.systems.closed import ClosedForm
 from rtdecode_models.systems.labels import classes_of
 from rtdecode_models.systems.shape import Shape
 
@@ -44,7 +45,7 @@ class CCAConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     label: str = "label"
 
 
-class CCA(Encoder):
+class CCA(ClosedForm):
     """Windows of shape (batch, time, channels) to ``logits`` of shape (batch, frequencies): canonical correlations.
 
     The correlations lie between 0 and 1, so that a head's temperature has to be small (0.05) for its probabilities to
@@ -88,6 +89,9 @@ class CCA(Encoder):
         basis = orthonormal(orthonormal(window - window.mean(dim=1, keepdim=True)))
         shared = basis.transpose(1, 2).unsqueeze(1) @ self.reference
         return {"logits": largest_eigenvalue(shared.transpose(2, 3) @ shared).sqrt()}
+
+    def fit(self, trials: Trials) -> None:
+        """Leave everything as it is: the rates of the lights are all that it has to know."""
 
 
 def references(frequency: float, harmonics: int, n_times: int, sfreq: float) -> NDArray[np.float64]:

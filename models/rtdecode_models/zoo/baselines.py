@@ -87,5 +87,7 @@ ENTRIES = (
         window=TRIAL,
         heads=_cca_heads,
         budget_ms=25.0,
+        experiment="ssvep",
+        recipe="zoo/cca.toml",
     ),
 )
