@@ -33,6 +33,10 @@ RIDGE = (
     ({"system": "ridge", "per": "subject"}, {"system": "ridge", "per": "all"}),
     {"kind": "retrieve", "output": "embedding", "target": "image"},
 )
+RIDGE_CAPTIONS = (
+    tuple({**model, "target": "caption"} for model in RIDGE[0]),
+    {"kind": "retrieve", "output": "embedding", "target": "caption"},
+)
 LDA = {"system": "lda", "features": "log_power"}
 BASELINES: dict[str, tuple[tuple[dict[str, Any], ...], dict[str, Any]]] = {
     "things-eeg": RIDGE,
@@ -90,6 +94,8 @@ def with_seed(table: dict[str, Any], seed: int) -> dict[str, Any]:
 def baselines_of(table: dict[str, Any]) -> list[dict[str, Any]]:
     """The baselines on the very same data; named by these, so that encoders on the same data share them."""
     models, score = BASELINES[table["data"]["experiment"]]
+    if table["data"].get("captions"):
+        models, score = RIDGE_CAPTIONS
     kept: dict[str, Any] = {key: table[key] for key in ("seeds", "data", "split") if key in table}
     return [
         {"name": f"baseline-{_digest([kept, model])}", **kept, "model": model, "score": [score]} for model in models

@@ -1,5 +1,6 @@
 """Simulated experiments: the noise is what it says, likelihoods are exact, and nothing beats the ceiling."""
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 from rtdecode.errors import ConfigError, RecordingError
+from rtdecode.sources.forward import RADIUS
 from rtdecode_models.data.trials import Ceiling
-from rtdecode_models.simulated import noise, sensors, spectral, stimuli, things, words
+from rtdecode_models.simulated import electrodes, noise, sensors, spectral, stimuli, things, words
 from rtdecode_models.simulated.ceiling import Ideal, log_posterior
 from rtdecode_models.simulated.grid import Grid
 from rtdecode_models.simulated.open import open_simulated
@@ -105,6 +107,22 @@ def test_a_grid_is_a_distribution() -> None:
     assert np.isclose(grid.probability.sum(), 1.0)
     assert grid.values[0] == -0.05
     assert np.isclose(np.sqrt((grid.probability * grid.values**2).sum()), 0.02, rtol=0.1)
+
+
+def test_electrodes_between_rows_and_columns_lie_between_their_neighbours() -> None:
+    places = {name: np.array(electrodes.place_of(name)) for name in ("FFC1h", "Fz", "F1", "FCz", "FC1", "PPO9h", "P7")}
+    between = places["Fz"] + places["F1"] + places["FCz"] + places["FC1"]
+    assert np.linalg.norm(places["FFC1h"] - RADIUS * between / np.linalg.norm(between)) < 1e-3
+    assert places["PPO9h"][2] < places["P7"][2]
+    left, right = electrodes.place_of("TPP7h"), electrodes.place_of("TPP8h")
+    assert left is not None
+    assert right == (-left[0], left[1], left[2])
+    assert electrodes.place_of("X9") is electrodes.place_of("Trigger") is None
+    data = tomllib.loads((RECIPES / "neuroimagen.toml").read_text("utf-8"))["data"]
+    cap = sensors.eeg(data["channels"]).places
+    apart = np.linalg.norm(cap[:, None] - cap[None], axis=2) + np.eye(len(cap))
+    assert apart.min() > 0.005
+    assert np.allclose(np.linalg.norm(cap, axis=1), RADIUS)
 
 
 # --- the ceiling ------------------------------------------------------------------------------------------------------
@@ -296,6 +314,18 @@ def test_no_training_stimulus_is_tested_and_targets_are_standardised() -> None:
     assert data.ceiling is not None
     assert len(test) == 24
     assert 0.0 < data.ceiling.scores["top1"] <= data.ceiling.scores["top5"] <= 1.0
+
+
+def test_captions_are_the_same_mixture_of_the_embeddings_in_training_and_test() -> None:
+    plain = open_simulated(small(n_subjects=1, n_train=900), NOWHERE).experiment
+    source = open_simulated(small(n_subjects=1, n_train=900, captions=True), NOWHERE).experiment
+    assert np.array_equal(plain.windows(0, True).x, source.windows(0, True).x)
+    known, new = source.windows(0, False).gallery, source.windows(0, True).gallery
+    assert known is not None
+    assert new is not None
+    mixture = np.linalg.lstsq(known.embeddings["image"], known.embeddings["caption"], rcond=None)[0]
+    assert np.allclose(new.embeddings["image"] @ mixture, new.embeddings["caption"], atol=1e-2)
+    assert not np.allclose(new.embeddings["image"], new.embeddings["caption"], atol=0.5)
 
 
 def test_real_embeddings_are_the_test_stimuli_where_they_are_given(shared_data: Path) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rtdecode.encode.manifest import Contract, ContractChannel
 from rtdecode.errors import ConfigError
 from rtdecode.sources.forward import MONTAGE, RADIUS
+from rtdecode_models.simulated.electrodes import place_of
 
 Array = NDArray[np.float64]
 
@@ -85,7 +86,7 @@ class Sensors:
 
 
 def eeg(names: Sequence[str] = ()) -> Sensors:
-    """Electrodes of the 10-10 system; all but Fz (63, the reference of THINGS-EEG2 left out) where none are named.
+    """Electrodes of the 10-5 system; 63 of the 10-10 system, without Fz, the reference of THINGS-EEG2, where none are named.
 
     Raises
     ------
@@ -93,12 +94,14 @@ def eeg(names: Sequence[str] = ()) -> Sensors:
         There is no such electrode.
     """
     names = tuple(names) or tuple(name for name in MONTAGE if name != "Fz")
-    unknown = [name for name in names if name not in MONTAGE]
+    places = {name: place_of(name) for name in names}
+    unknown = [name for name, place in places.items() if place is None]
     if unknown:
         raise ConfigError(
-            f"data.channels: no simulated electrode is called {unknown[0]!r}; expected {', '.join(MONTAGE)}"
+            f"data.channels: no simulated electrode is called {unknown[0]!r}; expected {', '.join(MONTAGE)}, or "
+            "another name of the 10-5 system"
         )
-    return Sensors(names, "eeg", "V", np.array([MONTAGE[name] for name in names]))
+    return Sensors(names, "eeg", "V", np.array(list(places.values()), np.float64))
 
 
 def meg(n_sensors: int) -> Sensors:

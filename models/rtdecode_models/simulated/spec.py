@@ -54,6 +54,9 @@ class Simulated(
     embeddings : str
         ``standardised``: each dimension of the targets has mean 0 and standard deviation 1 over the training stimuli;
         ``raw``: vectors of length 1, as the image model gives them.
+    captions : bool
+        Stimuli have a second target, ``caption``: a fixed linear image of their embeddings that stands for the
+        embeddings of captions, of which there are none here.
     conditioning : Conditioning
         From the stream to the windows: stream steps that have been done, window steps that will be.
     fit : Fit
@@ -74,6 +77,7 @@ class Simulated(
     n_channels: int | None = None
     channels: tuple[str, ...] = ()
     embeddings: Literal["standardised", "raw"] = "standardised"
+    captions: bool = False
     conditioning: Conditioning | None = None
     fit: Fit | None = None
 

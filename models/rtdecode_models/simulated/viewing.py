@@ -106,4 +106,13 @@ class Viewing:
             rows = (rows - drawn.mean(axis=0)) / drawn.std(axis=0)
         else:
             rows = unit(rows)
-        return Gallery(names, {"image": rows.astype(np.float32)})
+        targets = {"image": rows.astype(np.float32)}
+        if self._spec.captions:
+            targets["caption"] = self._captions(rows)
+        return Gallery(names, targets)
+
+    def _captions(self, rows: Array) -> NDArray[np.float32]:
+        """Stand-ins for embeddings of captions: a fixed mixture of the images', the same for all stimuli."""
+        width = rows.shape[1]
+        mixture = np.random.default_rng([self._spec.seed, 7]).standard_normal((width, width)) / np.sqrt(width)
+        return np.asarray(rows @ mixture, np.float32)

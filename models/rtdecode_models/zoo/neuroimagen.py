@@ -42,6 +42,7 @@ ENTRIES = (
         window=PICTURE,
         heads=lambda: ((EmbeddingHead(output="embedding"), EmbeddingHead(output="saliency")), {}),
         budget_ms=50.0,
+        experiment="things-eeg",
         recipe="neuroimagen.toml",
     ),
 )
