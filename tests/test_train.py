@@ -24,7 +24,7 @@ from rtdecode_export.checkpoint import checkpoint_arguments  # noqa: E402
 from rtdecode_models.data.splits import Parts, Sessions  # noqa: E402
 from rtdecode_models.data.trials import Ceiling  # noqa: E402
 from rtdecode_models.training.checkpoint import Trained, pretty  # noqa: E402
-from rtdecode_models.training.evaluate import predict  # noqa: E402
+from rtdecode_models.training.evaluate import class_report, predict  # noqa: E402
 from rtdecode_models.training.fit import Hooks, fit  # noqa: E402
 from rtdecode_models.training.held_out import Fold, calibrate  # noqa: E402
 from rtdecode_models.training.parts import Workshop, without_validated  # noqa: E402
@@ -117,6 +117,9 @@ def test_what_is_measured_of_classes(classes):
     assert held["left_out"] == ["a", "b"]
     assert held["trials"] == 120
     assert test["chance"] == {"accuracy": pytest.approx(1 / 3)}
+    assert test["majority"] == pytest.approx(1 / 3)
+    unbalanced = class_report(np.log(np.full((1, 5, 2), 0.5)), np.array([0, 1, 1, 1, 0]), ["a", "b"])
+    assert (unbalanced["chance"]["accuracy"], unbalanced["majority"]) == (0.5, 0.6)
     assert test["scores"]["accuracy"]["mean"] == pytest.approx(np.mean(test["scores"]["accuracy"]["by_seed"]))
     assert test["ensemble"]["accuracy"] > 0.6
     assert np.trace(test["confusion"]) == test["ensemble"]["right"]

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="pictures need matplotlib: pip install rtdecode[train]")
 
-from rtdecode_models.training.figures import draw_figures, learning_curves
+from rtdecode_models.training.figures import chance_text, draw_figures, learning_curves
 
 
 def metrics(name, labels):
@@ -34,3 +34,10 @@ def test_epochs_are_whole():
     axes = learning_curves(metrics("r", ["a", "b"])).axes[0]
     assert axes.get_xlabel() == "epoch"
     assert all(tick == round(tick) for tick in axes.get_xticks())
+
+
+def test_a_constant_answer_is_named_beside_chance_where_it_is_right_more_often():
+    scored = {"chance": {"accuracy": 0.25, "top1": 0.1}, "majority": 0.4}
+    assert chance_text(scored, "accuracy") == "0.250, majority 0.400"
+    assert chance_text(scored, "top1") == "0.100"
+    assert chance_text(scored | {"majority": 0.25}, "accuracy") == "0.250"

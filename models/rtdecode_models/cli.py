@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rtdecode.errors import ConfigError
+from rtdecode_models.training.figures import chance_text
 
 _NEEDED = ("torch", "safetensors")
 
@@ -93,7 +94,7 @@ def report(metrics: dict[str, Any]) -> Table:
                     score,
                     f"{found['mean']:.3f}{spread}",
                     "" if ensemble is None else f"{ensemble:.3f}",
-                    f"{scored['chance'][score]:.3f}",
+                    chance_text(scored, score),
                     "" if ceiling is None else f"{ceiling:.2f}",
                 )
     return table

@@ -136,7 +136,11 @@ def classified(said: NDArray[np.float32], trials: Trials, task: Classes) -> dict
 def class_report(
     logs: NDArray[np.float64], truth: NDArray[np.int64], classes: Sequence[str], *, ordered: bool = False
 ) -> dict[str, Any]:
-    """Scores of log-probabilities (seeds, n, classes): by seed, and of the seeds' mean probabilities."""
+    """Scores of log-probabilities (seeds, n, classes): by seed, and of the seeds' mean probabilities.
+
+    ``chance`` is for classes that are alike often; ``majority`` is the share of the most frequent one, which is the
+    accuracy of an answer that is always the same.
+    """
     together = pooled(logs)
     right = int((together.argmax(axis=1) == truth).sum())
     confusion = np.zeros((len(classes), len(classes)), np.int64)
@@ -144,6 +148,7 @@ def class_report(
     return {
         "kind": "classify",
         "chance": {"accuracy": 1 / len(classes)},
+        "majority": float(np.bincount(truth).max() / len(truth)),
         "trials": len(truth),
         "scores": over_seeds([class_scores(each, truth, ordered=ordered) for each in logs]),
         "right_by_seed": [int((each.argmax(axis=1) == truth).sum()) for each in logs],

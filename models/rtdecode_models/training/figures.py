@@ -56,6 +56,8 @@ def learning_curves(metrics: Mapping[str, Any]) -> "Figure":
         axes[1].set_ylim(bottom=0)
         scored = next(iter(metrics["validation"]["tasks"].values()))
         axes[1].axhline(scored["chance"][score], color=GREY, linestyle="--", linewidth=1, label="chance")
+        if chance_text(scored, score) != chance_text({"chance": scored["chance"]}, score):
+            axes[1].axhline(scored["majority"], color=GREY, linestyle=":", linewidth=1, label="majority")
         axes[1].legend(frameon=False)
     axes[0].legend(frameon=False)
     for place, (each, best) in enumerate(zip(metrics["learning_curves"], metrics["best_epochs"], strict=True)):
@@ -85,10 +87,18 @@ def confusion(scored: Mapping[str, Any], title: str) -> "Figure":
     axes.set_xlabel("answer")
     axes.set_ylabel("truth")
     low, high = scored["ensemble"]["accuracy_95"]
-    accuracy, chance = scored["ensemble"]["accuracy"], scored["chance"]["accuracy"]
+    accuracy, chance = scored["ensemble"]["accuracy"], chance_text(scored, "accuracy")
     interval = f"95 %: {low:.3f} to {high:.3f}"
-    axes.set_title(f"{title}\naccuracy {accuracy:.3f} ({interval}), chance {chance:.3f}", fontsize=10)
+    axes.set_title(f"{title}\naccuracy {accuracy:.3f} ({interval}), chance {chance}", fontsize=10)
     return figure
+
+
+def chance_text(scored: Mapping[str, Any], score: str) -> str:
+    """The chance level of a score, and for accuracies of unbalanced classes the share of the most frequent one."""
+    chance, majority = scored["chance"][score], scored.get("majority")
+    if score != "accuracy" or majority is None or f"{majority:.3f}" == f"{chance:.3f}":
+        return f"{chance:.3f}"
+    return f"{chance:.3f}, majority {majority:.3f}"
 
 
 def retrieval_curve(scored: Mapping[str, Any], title: str) -> "Figure":
