@@ -288,6 +288,11 @@ def test_weights_are_taken_over_from_another_checkpoint(retrieval, tmp_path):
         run(kit.Source(), kit.table(model={"system": "ubp", "init": str(tmp_path / "nowhere")}))
 
 
+def test_nobody_is_called_everyone():
+    with pytest.raises(ConfigError, match="a subject 'everyone', which is what a checkpoint calls all"):
+        run(kit.Source(people=("s1", "everyone", "s1")), kit.table())
+
+
 def test_a_bundle_chooses_from_the_candidates_of_the_test():
     """One gallery for all sessions: what was trained on is no candidate of the test, nor of the bundle."""
     split = {"test": {"by": "item", "share": 0.4}}

@@ -37,7 +37,8 @@ from rtdecode_models.training.recipe import Recipe
 from rtdecode_models.training.tasks import Task
 
 FORMAT, VERSION = "rtdecode-checkpoint", 2
-_EVERYONE = "everyone"
+#: What is there for any subject; no subject may be called so.
+EVERYONE = "everyone"
 
 
 class ShapeTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -141,7 +142,7 @@ class Trained:
     @property
     def windows(self) -> NDArray[np.float32]:
         """Some of the training windows, (n, time, channels), by the chain for everyone."""
-        return self.deployments[_EVERYONE].windows
+        return self.deployments[EVERYONE].windows
 
     @property
     def encoder(self) -> Encoder:
@@ -161,7 +162,7 @@ class Trained:
         ConfigError
             Nothing of this subject was trained on.
         """
-        name = _EVERYONE if subject is None else subject
+        name = EVERYONE if subject is None else subject
         if name not in self.deployments:
             known = ", ".join(self.checkpoint.subjects)
             raise ConfigError(f"the checkpoint {self.checkpoint.name!r} knows no subject {name!r}; it knows {known}")
@@ -270,7 +271,7 @@ def starts_of(deployments: Mapping[str, Deployed]) -> dict[str, tuple[int, ...]]
 
 def deployments_of(everyone: Deployed, subjects: Sequence[tuple[str, Deployed]]) -> dict[str, Deployed]:
     """`Trained.deployments`."""
-    return {_EVERYONE: everyone, **dict(subjects)}
+    return {EVERYONE: everyone, **dict(subjects)}
 
 
 def pretty(value: Any) -> bytes:

@@ -7,10 +7,12 @@ from glob import escape
 import msgspec
 import numpy as np
 
+from rtdecode.errors import ConfigError
 from rtdecode_models.data.remembered import Remembered
 from rtdecode_models.data.source import TrialSource
 from rtdecode_models.data.splits import Parts, Split, check_unseen, items_of, split_data, split_sessions
 from rtdecode_models.data.trials import Trials
+from rtdecode_models.training.checkpoint import EVERYONE
 from rtdecode_models.training.recipe import Recipe
 
 #: Bytes of windows that are kept in memory beside those in use.
@@ -32,10 +34,16 @@ class Workshop:
         self._parts: Remembered[Parts] = Remembered(_KEPT, lambda parts: parts.dataset.train.x.nbytes)
 
     def source(self, recipe: Recipe) -> TrialSource:
-        """The recipe's data."""
+        """The recipe's data; raise `ConfigError` where a subject has the name that a checkpoint has for all."""
         key = msgspec.json.encode(recipe.data)
         if key not in self._sources:
-            self._sources[key] = self._open(recipe)
+            source = self._open(recipe)
+            if any(source.subject_of(session) == EVERYONE for session in source.sessions):
+                raise ConfigError(
+                    f"[data] has a subject {EVERYONE!r}, which is what a checkpoint calls all of them together; rename "
+                    "that subject"
+                )
+            self._sources[key] = source
         return self._sources[key]
 
     def parts(self, recipe: Recipe, split: Split) -> Parts:
