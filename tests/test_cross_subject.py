@@ -162,6 +162,15 @@ def test_mindeye2s_front_takes_the_whole_window_and_its_trunk_mixes_one_sample()
     assert sum(parameter.numel() for parameter in encoder.trunk.parameters()) == blocks + rest
 
 
+def test_the_trunk_prepares_from_windows_without_dropout() -> None:
+    options = {"trunk": "mixer", "flat": True, "width": 16, "front": "bottleneck", "pooled": 50, "bottleneck": 3}
+    encoder = cross(options, shape(7, 2)).train()
+    before = torch.get_rng_state()
+    encoder.prepare(people(3, [7, 7], 1, ("a", "b")))
+    assert torch.equal(torch.get_rng_state(), before), "dropout drew numbers"
+    assert encoder.training
+
+
 def test_subjects_learn_one_trunk_jointly(trained: tuple[CrossSubject, Trials]) -> None:
     encoder, trials = trained
     assert [encoder.front(subject).n_channels for subject in range(3)] == [10, 8, 9]

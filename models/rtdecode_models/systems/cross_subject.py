@@ -148,7 +148,9 @@ class CrossSubject(Encoder):
         return given
 
     def prepare(self, trials: Trials) -> None:
-        """Let the trunk prepare from what it will see of these trials."""
+        """Let the trunk prepare from what it will see of these trials, without dropout."""
+        was_training = self.training
+        self.eval()
         with torch.no_grad():
             pieces = [
                 self.virtual(torch.from_numpy(part.x), torch.from_numpy(part.subject)).numpy()
@@ -156,6 +158,7 @@ class CrossSubject(Encoder):
                     trials.take(rows) for rows in np.array_split(np.arange(len(trials)), -(-len(trials) // 256))
                 )
             ]
+        self.train(was_training)
         self.trunk.prepare(replace(trials, x=np.concatenate(pieces)))
 
     def train(self, mode: bool = True) -> "CrossSubject":
