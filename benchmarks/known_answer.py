@@ -49,6 +49,7 @@ BASELINES: dict[str, tuple[tuple[dict[str, Any], ...], dict[str, Any]]] = {
         {"kind": "classify", "label": "arousal"},
     ),
     "ssvep": (({**LDA, "stretches": 1},), {"kind": "classify"}),
+    "objects": (({**LDA, "features": "means", "stretches": 28},), {"kind": "classify"}),
 }
 
 

@@ -14,6 +14,7 @@ from rtdecode_models.data.windowed import WindowedSource, WindowSession
 from rtdecode_models.simulated.emotion import Emotion
 from rtdecode_models.simulated.experiment import Experiment
 from rtdecode_models.simulated.imagery import Imagery
+from rtdecode_models.simulated.objects import Objects
 from rtdecode_models.simulated.spec import Name, Simulated
 from rtdecode_models.simulated.ssvep import SSVEP
 from rtdecode_models.simulated.viewing import Viewing
@@ -27,6 +28,7 @@ _EXPERIMENTS: dict[Name, Callable[[Simulated, Path], Experiment]] = {
     "emotion": lambda spec, _: Emotion(spec),
     "emotion-arousal": lambda spec, _: Emotion(spec),
     "ssvep": lambda spec, _: SSVEP(spec),
+    "objects": lambda spec, _: Objects(spec),
 }
 
 

@@ -86,7 +86,7 @@ class Sensors:
 
 
 def eeg(names: Sequence[str] = ()) -> Sensors:
-    """Electrodes of the 10-5 system; 63 of the 10-10 system, without Fz, the reference of THINGS-EEG2, where none are named.
+    """Electrodes of the 10-5 system; where none are named the 63 of THINGS-EEG2, whose reference was Fz.
 
     Raises
     ------

@@ -16,7 +16,7 @@ import msgspec
 from rtdecode.stream.steps import Conditioning
 from rtdecode_models.data.spec import Fit
 
-Name = Literal["things-eeg", "things-meg", "words", "imagery", "emotion", "emotion-arousal", "ssvep"]
+Name = Literal["things-eeg", "things-meg", "words", "imagery", "emotion", "emotion-arousal", "ssvep", "objects"]
 
 
 class Simulated(

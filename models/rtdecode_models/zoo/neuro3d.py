@@ -52,6 +52,7 @@ ENTRIES = (
             {},
         ),
         budget_ms=100.0,
+        experiment="objects",
         recipe="neuro3d.toml",
     ),
 )
