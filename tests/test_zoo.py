@@ -155,6 +155,9 @@ def test_the_verb_checks_a_system_and_writes_its_bundle_and_page(tmp_path: Path)
         (["nobody"], "there is no system 'nobody'"),
         (["--page", "p.md"], "--page is what --check found"),
         (["--check", "--seconds", "-1"], "--seconds is -1"),
+        (["--check", "--seconds", "nan"], "--seconds is nan"),
+        (["--out", __file__], "--out: "),
+        (["--check", "--page", str(Path(__file__) / "p.md")], "--page: "),
     ],
 )
 def test_the_verb_refuses_what_makes_no_sense(arguments: list[str], said: str) -> None:

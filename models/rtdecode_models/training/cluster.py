@@ -1,6 +1,7 @@
 """Networks as tasks on a dask.distributed cluster: each worker reads the data itself and trains what it is given."""
 
 import importlib.util
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -64,6 +65,7 @@ class Cluster:
             raise ConfigError('distributed is not installed; run: pip install "rtdecode[train,dask]"')
         from distributed import Client
 
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # tracebacks of what is said below in one line
         try:
             self._client = Client(address, timeout=ANSWER, set_as_default=False)
         except (OSError, ValueError) as error:
@@ -81,7 +83,7 @@ class Cluster:
 
     def run(self, units: Sequence[Unit]) -> Iterator[Fitted]:
         """The trained networks, in the order of the units, as they come back."""
-        from distributed import KilledWorker
+        from distributed import CancelledError, KilledWorker
 
         self.announce(units)
         for unit in units:
@@ -95,6 +97,11 @@ class Cluster:
             except KilledWorker as error:
                 raise ProcessError(
                     f"the network {unit.name} was given up after several workers died: {error}"
+                ) from error
+            except CancelledError as error:
+                raise ProcessError(
+                    "the dask scheduler is gone, or has cancelled what it was asked for; once it is back, the same "
+                    "command goes on from the last states"
                 ) from error
             self._futures.pop(unit.name).release()
             yield self._fitted(unit, weights, msgspec.json.decode(told, type=_Answer))

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rtdecode.errors import ConfigError
+from rtdecode.errors import ConfigError, ProcessError
 from rtdecode_models.data.open import open_source
 from rtdecode_models.data.source import TrialSource
 from rtdecode_models.training.checkpoint import Trained, pretty
@@ -65,6 +65,8 @@ def run(
     ------
     ConfigError, RecordingError
         A recipe or its data are wrong.
+    ProcessError
+        Another process of the same training, or the cluster's scheduler, is gone; the same call goes on.
     Interrupted
         The user asked to stop; the same call goes on.
     """
@@ -88,6 +90,12 @@ def run(
             for folder, (recipe, table) in zip(folders, recipes, strict=True):
                 given += bench.train(recipe, table if select else None, folder)
         return given if world.first else []
+    except RuntimeError as error:
+        if world.size == 1 or not any(backend in str(error) for backend in ("gloo", "NCCL")):
+            raise
+        raise ProcessError(
+            "another process of this training is gone; it says why. The same command goes on from the last state"
+        ) from error
     finally:
         leave(world)
 

@@ -1,9 +1,13 @@
 """The verb ``rtdecode zoo``."""
 
+import contextlib
 import json
-from collections.abc import Sequence
+import math
+import signal
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -42,12 +46,16 @@ def zoo(
 
     from rtdecode_models.zoo.registry import entries
 
-    if seconds < 0:
+    if not 0 <= seconds < math.inf:
         raise ConfigError(f"--seconds is {seconds:g}; expected 0 or more")
     torch.set_num_threads(1)
     chosen = _chosen(entries(), names or [])
     if page is not None and not check:
         raise ConfigError("--page is what --check found; give both")
+    if out is not None:
+        _make(out, "--out")
+    if page is not None:
+        _make(page.parent, "--page")
     if check:
         rows = _check(chosen, out, seconds or None, as_json)
         if page is not None:
@@ -71,13 +79,36 @@ def _chosen(all_: "Sequence[Entry]", names: Sequence[str]) -> "list[Entry]":
     return [known[name] for name in names] or list(all_)
 
 
+def _make(folder: Path, option: str) -> None:
+    """Make a folder before the work that is to be kept there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{option}: {folder} cannot be written: {error.strerror}; choose another folder") from error
+
+
 def _write(chosen: "Sequence[Entry]", out: Path) -> None:
     from rtdecode_models.zoo.bundle import untrained
 
-    out.mkdir(parents=True, exist_ok=True)
     for entry in chosen:
         report = untrained(entry, out / f"{entry.name}.zip")
         typer.echo(f"{report.bundle}: {report.parameters:,} parameters, weights at random")
+
+
+@contextlib.contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """SIGTERM, or a terminal that is closed, ends the live session's processes and removes its folder, too."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = [signal.signal(number, end) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _check(chosen: "Sequence[Entry]", out: Path | None, live_s: float | None, as_json: bool) -> "list[Row]":
@@ -87,9 +118,7 @@ def _check(chosen: "Sequence[Entry]", out: Path | None, live_s: float | None, as
     results = read_results()
     rows: list[Row] = []
     told = Console(stderr=True, highlight=False)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-    with scratch() as folder, told.status("") as status:
+    with _ended_as_by_ctrl_c(), scratch() as folder, told.status("") as status:
         for number, entry in enumerate(chosen, start=1):
 
             def say(what: str, at: str = f"{number} of {len(chosen)}, {entry.name}") -> None:
