@@ -5,12 +5,9 @@ soon as standard input closes, which happens when the demo is gone, however it w
 """
 
 import argparse
-import os
 import sys
-import threading
 
-from rtdecode.errors import RtdecodeError
-from rtdecode.sources.sender import LslSender, require_consumers
+from rtdecode.sources.child_sender import exit_code_of, serve_when_told
 from rtdecode.sources.simulated import SimulatedSource
 
 #: Seconds for both streams to be taken, counted from the line.
@@ -25,20 +22,8 @@ def serve(name: str, seed: int, seconds: float) -> None:
     StreamNotFoundError
         Nobody took the streams.
     """
-    source = SimulatedSource(seed=seed, seconds=seconds, speed=None)
-    with source, LslSender(source.info, name, marker_name=f"{name}-markers", source_id=name) as sender:
-        if not sys.stdin.readline():
-            return
-        threading.Thread(target=_end_with_stdin, name="lifeline", daemon=True).start()
-        require_consumers(sender, CONSUMERS_TIMEOUT_S)
-        sender.serve(source)
-        sender.drain()
-
-
-def _end_with_stdin() -> None:
-    while sys.stdin.readline():
-        pass
-    os._exit(0)
+    with SimulatedSource(seed=seed, seconds=seconds, speed=None) as source:
+        serve_when_told(source, source.info, name, f"{name}-markers", CONSUMERS_TIMEOUT_S)
 
 
 def main() -> int:
@@ -48,12 +33,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     arguments = parser.parse_args()
-    try:
-        serve(arguments.name, arguments.seed, arguments.seconds)
-    except RtdecodeError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        return error.exit_code
-    return 0
+    return exit_code_of(lambda: serve(arguments.name, arguments.seed, arguments.seconds))
 
 
 if __name__ == "__main__":

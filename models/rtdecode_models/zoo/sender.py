@@ -5,14 +5,11 @@ input closes.
 """
 
 import argparse
-import os
 import sys
-import threading
 from pathlib import Path
 
 from rtdecode.encode.bundle import Bundle
-from rtdecode.errors import RtdecodeError
-from rtdecode.sources.sender import LslSender, require_consumers
+from rtdecode.sources.child_sender import exit_code_of, serve_when_told
 from rtdecode_models.zoo.noise import NoiseSource, markers_of
 
 #: Seconds for the streams to be taken.
@@ -28,21 +25,9 @@ def serve(bundle: Path, name: str, seconds: float) -> None:
         Nobody took the streams.
     """
     manifest = Bundle.open(bundle).manifest
-    source = NoiseSource(manifest.contract, manifest.windows, seconds)
     marked = f"{name}-markers" if markers_of(manifest.windows) else None
-    with source, LslSender(source.info, name, marker_name=marked, source_id=name) as sender:
-        if not sys.stdin.readline():
-            return
-        threading.Thread(target=_end_with_stdin, name="lifeline", daemon=True).start()
-        require_consumers(sender, CONSUMERS_TIMEOUT_S)
-        sender.serve(source)
-        sender.drain()
-
-
-def _end_with_stdin() -> None:
-    while sys.stdin.readline():
-        pass
-    os._exit(0)
+    with NoiseSource(manifest.contract, manifest.windows, seconds) as source:
+        serve_when_told(source, source.info, name, marked, CONSUMERS_TIMEOUT_S)
 
 
 def main() -> int:
@@ -52,12 +37,7 @@ def main() -> int:
     parser.add_argument("--name", required=True)
     parser.add_argument("--seconds", type=float, required=True)
     arguments = parser.parse_args()
-    try:
-        serve(arguments.bundle, arguments.name, arguments.seconds)
-    except RtdecodeError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        return error.exit_code
-    return 0
+    return exit_code_of(lambda: serve(arguments.bundle, arguments.name, arguments.seconds))
 
 
 if __name__ == "__main__":
