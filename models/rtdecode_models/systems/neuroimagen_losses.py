@@ -37,7 +37,20 @@ class MapOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     width: int = 32
 
 
-class Saliency(nn.Module):
+class _OfMaps(nn.Module):
+    """A loss of the encoder's maps and the gallery's."""
+
+    def __init__(self, options: Mapping[str, Any], trials: Trials) -> None:
+        super().__init__()
+        self.options = msgspec.convert(options, MapOptions)
+        self.side = _check_maps(self.options, trials)
+
+    def maps(self, outputs: Mapping[str, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        """The given ones and the true ones, both (batch, side, side)."""
+        return output_of(outputs, self.options.output), target_of(batch, self.options.target)
+
+
+class Saliency(_OfMaps):
     """``mse * mean((s - t)^2) + ssim * (1 - SSIM(s, t))``.
 
     Parameters
@@ -54,19 +67,17 @@ class Saliency(nn.Module):
     """
 
     def __init__(self, options: Mapping[str, Any], trials: Trials) -> None:
-        super().__init__()
-        self.options = msgspec.convert(options, MapOptions)
-        _check_maps(self.options, trials)
+        super().__init__(options, trials)
         self.similarity = SSIM()
 
     def forward(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Mean over the batch."""
-        given, true = output_of(outputs, self.options.output), target_of(batch, self.options.target)
+        given, true = self.maps(outputs, batch)
         unlike: Tensor = 1 - self.similarity(given, true).mean()
         return self.options.mse * functional.mse_loss(given, true) + self.options.ssim * unlike
 
 
-class Adversarial(nn.Module):
+class Adversarial(_OfMaps):
     """A discriminator of true maps from given ones; the encoder is trained against it (Goodfellow et al., NIPS 2014).
 
     One step trains both: the discriminator lowers its cross-entropy, and the encoder, behind a reversed gradient (Ganin
@@ -86,9 +97,7 @@ class Adversarial(nn.Module):
     """
 
     def __init__(self, options: Mapping[str, Any], trials: Trials) -> None:
-        super().__init__()
-        self.options = msgspec.convert(options, MapOptions)
-        side = _check_maps(self.options, trials)
+        super().__init__(options, trials)
         width = self.options.width
         self.discriminator = nn.Sequential(
             nn.Conv2d(1, width, 4, stride=2, padding=1),
@@ -96,12 +105,12 @@ class Adversarial(nn.Module):
             nn.Conv2d(width, 2 * width, 4, stride=2, padding=1),
             nn.LeakyReLU(0.2),
             nn.Flatten(),
-            nn.Linear(2 * width * (side // 2 // 2) ** 2, 1),
+            nn.Linear(2 * width * (self.side // 2 // 2) ** 2, 1),
         )
 
     def forward(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """Cross-entropy of the discriminator, mean over true and given maps."""
-        given, true = output_of(outputs, self.options.output), target_of(batch, self.options.target)
+        given, true = self.maps(outputs, batch)
         # Its value is the map, its gradient the map's with the other sign.
         reversed_given = 2 * given.detach() - given
         judged_true = self.discriminator(true.unsqueeze(1))
