@@ -33,7 +33,7 @@ from rtdecode_models.training.training_spec import (  # noqa: E402
     Training,
 )
 from rtdecode_models.training.units import Unit, job_of  # noqa: E402
-from rtdecode_models.training.world import World, enter  # noqa: E402
+from rtdecode_models.training.world import World, enter, synchronised  # noqa: E402
 
 #: Everything that draws numbers or remembers something.
 BUSY = {
@@ -225,6 +225,20 @@ def test_losses_are_in_float32_whatever_the_network_computes_in():
         outputs = network(batch.window, batch.subject)
     assert torch.equal(loss, objective({name: value.float() for name, value in outputs.items()}, batch)["loss"])
     assert not torch.equal(loss, step(batch)["loss"]), "the network is not in float32"
+
+
+def test_batch_statistics_are_shared_by_a_copy_whose_weights_the_network_takes():
+    model = {"system": "simpleconv", "width": 8, "n_blocks": 1, "kernel": 5}
+    given = job(model=model, loss=[{"kind": "cross_entropy"}])
+    network = make_network(given.recipe, given.shape, 0)[0].eval()
+    shared = synchronised(network)
+    kinds = {type(module) for module in shared.modules()}
+    assert torch.nn.SyncBatchNorm in kinds
+    assert torch.nn.BatchNorm2d not in kinds
+    assert torch.nn.SyncBatchNorm not in {type(module) for module in network.modules()}
+    window = torch.from_numpy(given.train.x[:3])
+    assert torch.equal(shared(window)["logits"], network(window)["logits"])
+    assert list(shared.state_dict()) == list(network.state_dict())
 
 
 def test_a_device_that_is_not_there_is_named(monkeypatch):

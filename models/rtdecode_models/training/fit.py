@@ -36,7 +36,7 @@ from rtdecode_models.training.state import (
 )
 from rtdecode_models.training.tasks import Task
 from rtdecode_models.training.training_spec import Mixup
-from rtdecode_models.training.world import World, gathered
+from rtdecode_models.training.world import World, gathered, synchronised
 
 #: By epoch; None where a loss did not count yet.
 Curves = dict[str, list[float | None]]
@@ -152,7 +152,10 @@ def fit(job: Job, hooks: Hooks | None = None, world: World | None = None) -> Fit
         if job.strangers:
             check_strangers(network, job.recipe.model.system, job.train, job.strangers)
         freeze(network, job.recipe.model.freeze)
-        curves, best_epoch = _Fitting(job, network, notes, hooks, world).run()
+        trained = synchronised(network) if world.size > 1 and world.gpus else network
+        curves, best_epoch = _Fitting(job, trained, notes, hooks, world).run()
+        if trained is not network:
+            network.load_state_dict(trained.state_dict())
     return Fitted(network.cpu().eval(), curves, best_epoch, notes)
 
 

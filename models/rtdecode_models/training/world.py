@@ -1,5 +1,6 @@
 """Several processes that train one network: torch's own distributed data parallel, as `torchrun` starts it."""
 
+import copy
 import os
 import re
 from collections.abc import Mapping
@@ -8,9 +9,10 @@ from typing import Any, cast
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from rtdecode.errors import ConfigError
+from rtdecode_models.systems.encoder import Encoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,14 @@ def leave(world: World) -> None:
     """Part from the other processes."""
     if world.size > 1:
         dist.destroy_process_group()
+
+
+def synchronised(network: Encoder) -> Encoder:
+    """A copy whose batch statistics are those of all processes' parts together; torch has that for GPUs alone.
+
+    A copy, since systems fold and look for batch normalisation as they built it; names of parameters are the same.
+    """
+    return cast(Encoder, nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(network)))
 
 
 def gathered(outputs: Mapping[str, Tensor], world: World) -> dict[str, Tensor]:
