@@ -120,7 +120,8 @@ def synchronised(network: Encoder) -> Encoder:
 
     A copy, since systems fold and look for batch normalisation as they built it; names of parameters are the same.
     """
-    return cast(Encoder, nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(network)))
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(network))  # type: ignore[no-untyped-call]
+    return cast(Encoder, converted)
 
 
 def gathered(outputs: Mapping[str, Tensor], world: World) -> dict[str, Tensor]:
