@@ -17,9 +17,10 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 
 from rtdecode.encode.bundle import Bundle  # noqa: E402
 from rtdecode.encode.engines import make_engine  # noqa: E402
-from rtdecode.encode.manifest import ClassifyHead, RetrieveHead  # noqa: E402
+from rtdecode.encode.manifest import ClassifyHead, EmbeddingHead, RetrieveHead  # noqa: E402
 from rtdecode.errors import ConfigError  # noqa: E402
 from rtdecode_export.bundle import export_bundle  # noqa: E402
+from rtdecode_export.checkpoint import _heads as heads_of  # noqa: E402
 from rtdecode_export.checkpoint import checkpoint_arguments  # noqa: E402
 from rtdecode_models.data.splits import Parts, Sessions  # noqa: E402
 from rtdecode_models.data.trials import Ceiling  # noqa: E402
@@ -39,6 +40,7 @@ from rtdecode_models.training.scores import (  # noqa: E402
     similarities,
     wilson,
 )
+from rtdecode_models.training.tasks import Classes  # noqa: E402
 from rtdecode_models.training.train import Told, each_test, select, train  # noqa: E402
 from rtdecode_models.training.units import Here, Unit, job_of  # noqa: E402
 
@@ -226,6 +228,17 @@ def test_the_checkpoint_of_retrieval_becomes_a_bundle_with_the_tests_gallery(ret
     assert items == [f"item{50 + at}" for at in range(20)]
     np.testing.assert_array_equal(bundle.array(head.embeddings), kit.gallery(50, 20).embeddings["image"])
     assert bundle.manifest.metrics["test"]["embedding/image"]["chance"]["top1"] == 0.05
+
+
+def test_a_second_set_of_classes_is_published_as_it_is(classes):
+    tasks = tuple(Classes(output=name, label="label") for name in ("logits", "colour"))
+    checkpoint = msgspec.structs.replace(classes.checkpoint, tasks=tasks)
+    heads, _ = heads_of(replace(classes, checkpoint=checkpoint), ("colour", "geometry", "logits"))
+    assert [(type(head), head.output) for head in heads] == [
+        (ClassifyHead, "logits"),
+        (EmbeddingHead, "colour"),
+        (EmbeddingHead, "geometry"),
+    ]
 
 
 def test_subjects_are_deployed_by_name_or_place():

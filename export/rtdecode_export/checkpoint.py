@@ -24,8 +24,9 @@ def checkpoint_arguments(
 ) -> dict[str, Any]:
     """The arguments of `export_bundle` for a checkpoint, except where it goes.
 
-    Each output that was scored gets the head of its first task: classes with the calibrated temperature, or retrieval
-    from the test's candidates by the metric of the loss. Other outputs are published as they are.
+    The first output of each kind that was scored gets the head of its first task: classes with the calibrated
+    temperature, or retrieval from the test's candidates by the metric of the loss. Other outputs are published as they
+    are.
 
     Parameters
     ----------
@@ -96,12 +97,16 @@ def _is_ensemble(trained: Trained) -> bool:
 
 
 def _heads(trained: Trained, outputs: tuple[str, ...]) -> tuple[list[HeadSpec], dict[str, bytes | NDArray[np.float32]]]:
-    """A head for each output, those that were scored first, in the order of the tasks; and the files that they name."""
+    """A head for each output, those that were scored first, in the order of the tasks; and the files that they name.
+
+    A window's message has room for one label and one retrieval: further outputs of a kind are published as they are.
+    """
     checkpoint = trained.checkpoint
     heads: dict[str, HeadSpec] = {}
     files: dict[str, bytes | NDArray[np.float32]] = {}
     for place, task in enumerate(checkpoint.tasks):
-        if task.output not in outputs or task.output in heads:
+        kind = ClassifyHead if isinstance(task, Classes) else RetrieveHead
+        if task.output not in outputs or task.output in heads or any(isinstance(head, kind) for head in heads.values()):
             continue
         if isinstance(task, Classes):
             heads[task.output] = _classify(checkpoint, task, checkpoint.temperature if place == 0 else 1.0)
