@@ -65,6 +65,12 @@ class BrainModuleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     aggregation: Literal["affine", "mean", "bahdanau"] = "affine"
     attention: int = 256
 
+    def __post_init__(self) -> None:
+        """Refuse networks that cannot be."""
+        for name in ("virtual", "frequencies", "width", "blocks", "dilation_period", "features", "attention"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
+
 
 def dilation(index: int, period: int) -> int:
     """Dilation of the dilated convolution `index`, counted from 0: doubled each time, 1 again after `period`."""

@@ -11,6 +11,11 @@ from rtdecode_models.systems.shape import Shape
 
 Config = TypeVar("Config", bound=msgspec.Struct)
 
+#: More of them than this is a slip of the keyboard, which would be built one by one for hours before memory runs out.
+MOST_LAYERS = 1000
+#: What systems call the number of layers that are built one after the other.
+_LAYERS = frozenset({"blocks", "n_blocks", "depth", "decoder_depth", "n_layers"})
+
 
 def read_options(options: Mapping[str, Any], config: type[Config]) -> Config:
     """The options as `config`.
@@ -36,6 +41,13 @@ def check_finite(options: Mapping[str, Any]) -> None:
         for number in value if isinstance(value, list | tuple) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
                 raise ValueError(f"{name} is {value}; expected finite numbers")
+
+
+def check_layers(options: Mapping[str, Any]) -> None:
+    """Raise `ValueError` where there are to be more than `MOST_LAYERS` layers of a kind."""
+    for name in _LAYERS & options.keys():
+        if isinstance(options[name], int) and options[name] > MOST_LAYERS:
+            raise ValueError(f"{name} is {options[name]}; expected at most {MOST_LAYERS}")
 
 
 def left_out(shape: Shape, seconds: float, key: str) -> int:

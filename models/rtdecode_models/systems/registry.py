@@ -8,7 +8,7 @@ import msgspec
 
 from rtdecode.errors import ConfigError
 from rtdecode_models.systems.encoder import Encoder
-from rtdecode_models.systems.options import check_finite
+from rtdecode_models.systems.options import check_finite, check_layers
 from rtdecode_models.systems.shape import Shape
 
 #: Name in a recipe -> module under ``rtdecode_models.systems`` and the function there that builds it.
@@ -67,6 +67,7 @@ def build(system: str, options: Mapping[str, Any], shape: Shape) -> Encoder:
     builder = cast(_Builder, getattr(importlib.import_module(f"rtdecode_models.systems.{module}"), function))
     try:
         check_finite(options)
+        check_layers(options)
         return builder(options, shape)
     except (msgspec.ValidationError, ValueError) as error:
         raise ConfigError(f"model (system {system!r}): {error}") from error

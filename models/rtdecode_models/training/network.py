@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import traceback
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,7 +12,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from rtdecode.errors import ConfigError
+from rtdecode.errors import ConfigError, RtdecodeError
 from rtdecode_models.data.trials import Trials
 from rtdecode_models.systems.encoder import Encoder
 from rtdecode_models.systems.registry import build
@@ -31,11 +32,21 @@ def make_system(system: str, options: Mapping[str, Any], shape: Shape) -> Encode
         return build(system, options, shape)
     place, _, function = system.partition(":")
     try:
-        made = getattr(importlib.import_module(place), function)(options, shape)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"model.system {system!r} cannot be had: {error}") from error
+        builder = getattr(importlib.import_module(place), function)
+    except Exception as error:  # not only that it is not there: whatever it does as it is imported
+        raise ConfigError(f"model.system {system!r} cannot be had: {type(error).__name__}: {error}") from error
+    try:
+        made = builder(options, shape)
+    except RtdecodeError:
+        raise
     except (msgspec.ValidationError, ValueError) as error:
         raise ConfigError(f"model (system {system!r}): {error}") from error
+    except Exception as error:  # whatever the user's own code raises
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        raise ConfigError(
+            f"model.system {system!r}, called with the options and the shape of the data, raised "
+            f"{type(error).__name__}: {error} ({where.filename}, line {where.lineno})"
+        ) from error
     if not isinstance(made, Encoder):
         raise ConfigError(
             f"model.system {system!r} gave a {type(made).__name__}; expected a rtdecode_models.systems.encoder.Encoder"
