@@ -23,6 +23,7 @@ from rtdecode_models.training.recipe import parse_recipe  # noqa: E402
 from rtdecode_models.training.samples import Samples, batches  # noqa: E402
 from rtdecode_models.training.schedule import Constant, Cosine, OneCycle, Steps  # noqa: E402
 from rtdecode_models.training.state import read_state  # noqa: E402
+from rtdecode_models.training.tasks import Classes, check_tasks  # noqa: E402
 from rtdecode_models.training.training_spec import (  # noqa: E402
     ChannelDropout,
     Group,
@@ -155,6 +156,13 @@ def test_early_stopping_on_what_is_not_measured_is_refused():
     training = {"epochs": 1, "early_stopping": {"monitor": "accuracy"}}
     with pytest.raises(ConfigError, match=r"watches 'accuracy', which is not measured here; there is loss, top1"):
         fit(job(training=training))
+
+
+def test_one_class_alone_is_nothing_to_tell_apart():
+    for labels, only in ((np.full(12, 1), "'right'"), (np.full(12, -1), "none")):
+        with pytest.raises(ConfigError, match=f"the 12 trials that are trained on have only {only}"):
+            check_tasks([Classes()], kit.trials(0, 12, label=labels))
+    check_tasks([Classes()], kit.trials(0, 12, label=np.arange(12) % 2))
 
 
 def test_losses_that_a_system_has_only_while_it_trains_are_watched_too():

@@ -78,12 +78,27 @@ def tasks_of(losses: Sequence[Spec]) -> tuple[Task, ...]:
 
 
 def check_tasks(tasks: Sequence[Task], trials: Trials) -> None:
-    """Raise `ConfigError` where the trials lack a label or a target that is to be scored."""
+    """Raise `ConfigError` where the trials lack a label or a target that is to be scored, or have but one class."""
     targets = trials.gallery.embeddings if trials.gallery is not None else {}
     for task in tasks:
         have, name = (trials.labels, task.label) if isinstance(task, Classes) else (targets, task.target)
         if name not in have:
             raise ConfigError(f"the score {task.name!r} names {name!r}; the data have {', '.join(have) or 'none'}")
+        if isinstance(task, Classes):
+            _check_classes(task, trials)
+
+
+def _check_classes(task: Classes, trials: Trials) -> None:
+    """What knows one class alone answers with it, whatever it sees: its score would be perfect, and mean nothing."""
+    labels = trials.labels[task.label]
+    there = np.unique(labels[labels >= 0])
+    if len(there) < 2:
+        names = trials.classes.get(task.label, ())
+        only = ", ".join(repr(names[at]) if at < len(names) else str(at) for at in there) or "none"
+        raise ConfigError(
+            f"the score {task.name!r} tells classes apart, and the {len(trials)} trials that are trained on have only "
+            f"{only}; expected two or more: look at the markers of [data] and at what [split] leaves to training"
+        )
 
 
 def gallery_rows(task: Retrieval, gallery: Gallery, training: Trials) -> NDArray[np.float32]:
