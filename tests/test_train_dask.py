@@ -104,6 +104,14 @@ def test_mistakes_on_a_worker_are_told_as_they_are_here(tmp_path):
     assert "unknown field `width`" in msgspec.json.decode(told)["error"]
 
 
+@pytest.mark.parametrize("address", ["frob", "tcp://a:b", "frob://a:1"])
+def test_an_address_that_is_none_is_told_before_there_is_a_client(tmp_path, monkeypatch, address):
+    monkeypatch.setattr(distributed, "Client", None)
+    recipe = kit.write_recipe(tmp_path / "r.toml", kit.table(data=kit.write_arrays(tmp_path)))
+    with pytest.raises(ConfigError, match=f"no dask scheduler answers at {address}"):
+        run([recipe], data=tmp_path, out=Path(tmp_path / "out"), dask=address)
+
+
 def test_no_scheduler_at_the_address(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster_of_recipes, "ANSWER", "1s")
     recipe = kit.write_recipe(tmp_path / "r.toml", kit.table(data=kit.write_arrays(tmp_path)))

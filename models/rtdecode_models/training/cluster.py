@@ -64,9 +64,12 @@ class Cluster:
         if importlib.util.find_spec("distributed") is None:
             raise ConfigError('distributed is not installed; run: pip install "rtdecode[train,dask]"')
         from distributed import Client
+        from distributed.comm import get_address_host_port, resolve_address
 
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # tracebacks of what is said below in one line
         try:
+            # Before there is a client: one of no address at all waits for its loop, in vain, as it is thrown away.
+            get_address_host_port(resolve_address(address))
             self._client = Client(address, timeout=ANSWER, set_as_default=False)
         except (OSError, ValueError) as error:
             raise ConfigError(f"no dask scheduler answers at {address}: {error}") from error
