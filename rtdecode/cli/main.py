@@ -94,7 +94,8 @@ def main() -> None:
             sys.excepthook(*sys.exc_info())
             sys.exit(70)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python's own flush at exit must not fail again
-        _fail(ConfigError(f"what is printed or written has no room ({error.strerror}); free some, or write elsewhere"))
+        what = "what is printed or written" if error.filename is None else error.filename
+        _fail(ConfigError(f"{what} has no room ({error.strerror}); free some, or write elsewhere"))
     except Exception:
         sys.excepthook(*sys.exc_info())
         sys.exit(70)

@@ -116,6 +116,10 @@ def write_whole(folder: Path, files: Mapping[str, bytes]) -> None:
         (folder / [*files][-1]).unlink(missing_ok=True)
         for name, path in scratch.items():
             path.replace(folder / name)
+    except OSError as error:  # of a write, which does not know its file
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(folder / name)) from error
     finally:
         for path in scratch.values():
             path.unlink(missing_ok=True)
