@@ -356,3 +356,28 @@ def test_arrays_that_are_none_are_refused(tmp_path):
     (tmp_path / "regions.tsv").write_text("name\tarea\nA1\tSTG\n")
     with pytest.raises(ConfigError, match="'region'"):
         read_regions(tmp_path / "regions.tsv")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "says"),
+    [
+        ({"features": np.ones((3, 2)), "sfreq": np.ones(2)}, "'sfreq' is float64 of shape \\(2,\\)"),
+        ({"features": np.ones((3, 2)), "sfreq": np.array("fast")}, "expected one number"),
+        ({"features": np.float64(1), "names": np.array(["a"])}, "'features' have shape \\(\\)"),
+    ],
+)
+def test_arrays_that_are_no_features_are_named(tmp_path, arrays, says):
+    np.savez(tmp_path / "f.npz", **arrays)
+    with pytest.raises(ConfigError, match=says):
+        read_features(tmp_path / "f.npz")
+
+
+def test_files_that_are_no_features_and_no_regions_are_named(tmp_path):
+    np.save(tmp_path / "f.npy", np.ones(3))
+    for content in (b"", b"PK", (tmp_path / "f.npy").read_bytes()):
+        (tmp_path / "f.npz").write_bytes(content)
+        with pytest.raises(ConfigError, match=r"f.npz cannot be read as .npz"):
+            read_features(tmp_path / "f.npz")
+    (tmp_path / "e.tsv").write_text("name\tregion\nA1\n")
+    with pytest.raises(ConfigError, match=r"the row \['A1'\] has 1 columns; expected 2"):
+        read_regions(tmp_path / "e.tsv")

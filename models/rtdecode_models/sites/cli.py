@@ -1,5 +1,6 @@
 """The verb ``rtdecode probe-sites``."""
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +63,7 @@ def probe_sites(
         Path | None, typer.Option(help="A table with columns name and region, as a BIDS electrodes.tsv.")
     ] = None,
     region: Annotated[list[str] | None, typer.Option(help="Select from this region; may be repeated.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the folds and permutations.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the folds and permutations.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the selection as one line of JSON.")] = False,
 ) -> None:
     """Score each intracranial site against stimulus features, and write those that respond as a bundle's contract.
@@ -76,6 +77,8 @@ def probe_sites(
 
     if region and regions is None:
         raise ConfigError("--region needs --regions TABLE, which says where each contact lies")
+    if out.is_dir() or not out.absolute().parent.is_dir():  # found before the long part
+        raise ConfigError(f"--out {out} cannot be written: expected a file, in a folder that is there")
     settings = Settings(
         contacts=tuple(contacts or ("*",)),
         referencing=reference,
@@ -116,9 +119,12 @@ def probe_sites(
 
 def _numbers(key: str, text: str) -> tuple[float, ...]:
     try:
-        return tuple(float(part) for part in text.split(","))
+        numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise ConfigError(f"{key} {text}: expected numbers with commas between them, such as 0,0.1,0.2") from None
+        numbers = (math.nan,)
+    if not all(map(math.isfinite, numbers)):
+        raise ConfigError(f"{key} {text}: expected numbers with commas between them, such as 0,0.1,0.2")
+    return numbers
 
 
 def _band(text: str | None) -> tuple[float, float] | None:

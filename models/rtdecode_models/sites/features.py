@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,14 +84,21 @@ def read_regions(path: Path) -> Mapping[str, str]:
     if not rows or "name" not in rows[0] or "region" not in rows[0]:
         raise ConfigError(f"{path} has no columns 'name' and 'region' in its first line")
     name, region = rows[0].index("name"), rows[0].index("region")
+    for row in rows[1:]:
+        if len(row) <= max(name, region):
+            raise ConfigError(
+                f"{path}: the row {row} has {len(row)} columns; expected {len(rows[0])} as in its first line"
+            )
     return {row[name]: row[region] for row in rows[1:] if row[region] not in ("", "n/a")}
 
 
 def _npz(path: Path) -> tuple[NDArray[np.float64], tuple[str, ...], float]:
     try:
+        with zipfile.ZipFile(path):  # which a .npy file under this name is not
+            pass
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ConfigError(f"{path} cannot be read as .npz: {error}") from error
     if "features" not in found or ("names" in found) == ("sfreq" in found):
         held = ", ".join(sorted(found)) or "nothing"
@@ -98,12 +106,17 @@ def _npz(path: Path) -> tuple[NDArray[np.float64], tuple[str, ...], float]:
     values = found["features"]
     if not np.issubdtype(values.dtype, np.number) or np.iscomplexobj(values):
         raise ConfigError(f"{path}: 'features' are {values.dtype}; expected numbers")
+    if values.ndim != 2:
+        raise ConfigError(f"{path}: 'features' have shape {values.shape}; expected (rows, width)")
     if "names" in found:
         names = tuple(str(name) for name in found["names"].ravel())
         if len(names) != len(values):
             raise ConfigError(f"{path}: {len(names)} names for {len(values)} rows of features; expected one for each")
         return values.astype(np.float64), names, 0.0
-    sfreq = float(found["sfreq"])
+    rate = found["sfreq"]
+    if rate.size != 1 or not np.issubdtype(rate.dtype, np.number) or np.iscomplexobj(rate):
+        raise ConfigError(f"{path}: 'sfreq' is {rate.dtype} of shape {rate.shape}; expected one number")
+    sfreq = float(rate.item())
     if not 0 < sfreq < np.inf:
         raise ConfigError(f"{path}: sfreq is {sfreq}; expected rows in a second, more than 0")
     return values.astype(np.float64), (), sfreq
@@ -127,4 +140,7 @@ def _rows(path: Path) -> list[list[str]]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read as a table: {error}") from error
-    return [row for row in csv.reader(text.splitlines(), delimiter="," if path.suffix == ".csv" else "\t") if row]
+    try:
+        return [row for row in csv.reader(text.splitlines(), delimiter="," if path.suffix == ".csv" else "\t") if row]
+    except csv.Error as error:
+        raise ConfigError(f"{path} cannot be read as a table: {error}") from error
