@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rtdecode.decoder import Status
 from rtdecode.encode.contract import ChannelRule, check_contract
 from rtdecode.encode.manifest import Contract
-from rtdecode.errors import ConfigError, RecordingError
+from rtdecode.errors import ConfigError, ContractError, RecordingError
 from rtdecode.signal import StreamInfo
 from rtdecode.stream.condition import Conditioner
 from rtdecode.stream.steps import Conditioning, Pick
@@ -279,7 +279,15 @@ class RecordedSource:
             sfreq = contract.sfreq
             recording = self._recording(name)
             first = next(batch.chunk.segment for batch in recording.batches if batch.chunk is not None)
-            for result in cut(recording, contract, chain, arrays, [self._window], self._rule):
+            try:
+                results = cut(recording, contract, chain, arrays, [self._window], self._rule)
+            except ContractError as error:  # whose advice is for a stream that is live
+                raise ContractError(
+                    f"{name} is unlike the first recording that is trained on, whose channels, units and rate all must "
+                    "have; name the channels that all have in data.channels, in whatever order they stand, or leave "
+                    f"{name} out ({error})"
+                ) from error
+            for result in results:
                 marker = "" if result.marker is None else result.marker.value
                 sfreq = result.sfreq
                 if result.status != Status.OK:
