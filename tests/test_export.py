@@ -1,6 +1,7 @@
 """Export: parity with PyTorch, what is refused, and a bundle that the daemon's own parts accept and run."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -190,9 +191,10 @@ def _nan(windows):
 )
 def test_parts_that_do_not_fit_are_refused(tmp_path, change, error, says):
     arguments = _arguments(module=_Deviant(0.0))
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=says) as raised:
         export_bundle(**(arguments | change(arguments)), out=tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
+    assert not re.search(r"[.]bundle[.]|/tmp\w{8}/", str(raised.value)), "it names a folder that is gone"
 
 
 @pytest.mark.parametrize(

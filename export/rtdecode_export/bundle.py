@@ -4,7 +4,8 @@ import inspect
 import os
 import platform
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,7 +22,7 @@ from rtdecode.encode.bundle import Bundle, write_bundle
 from rtdecode.encode.engines import make_engine
 from rtdecode.encode.golden import check_conditioning, check_golden
 from rtdecode.encode.manifest import VERSION, Contract, Encoder, Golden, HeadSpec, Manifest, RetrieveHead
-from rtdecode.errors import BundleError, ConfigError, GoldenError
+from rtdecode.errors import BundleError, ConfigError, GoldenError, RtdecodeError
 from rtdecode.stream.steps import Conditioning
 from rtdecode.stream.window import WindowSpec
 from rtdecode_export.drift import Drift, measure
@@ -185,7 +186,8 @@ def export_bundle(
         )
         contents = _contents(encoder, report, arrays, real_windows[:n_golden], golden, raw, files or {})
         own = _of_precision(manifest, variant)
-        tried = _try(own, contents, golden, variant, tolerance)
+        with _named(places[precision]) as scratch:
+            tried = _try(scratch, own, contents, golden, variant, tolerance)
         ready.append(_Ready(places[precision], own, contents, msgspec.structs.replace(report, engine_errors=tried)))
     written = [write_bundle(one.place, one.manifest, one.contents, overwrite=overwrite) for one in ready]
     return msgspec.structs.replace(
@@ -341,7 +343,21 @@ def _contents(
     return contents
 
 
+@contextmanager
+def _named(place: Path) -> Iterator[Path]:
+    """A folder that is gone afterwards, to try a bundle in; an error names the place that the bundle was meant for."""
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder) / "bundle"
+        try:
+            yield scratch
+        except RtdecodeError as error:
+            if str(scratch) not in str(error):
+                raise
+            raise type(error)(str(error).replace(str(scratch), str(place))) from error
+
+
 def _try(
+    scratch: Path,
     manifest: Manifest,
     contents: Mapping[str, bytes | NDArray[Any]],
     golden: Mapping[str, NDArray[np.float32]],
@@ -352,12 +368,11 @@ def _try(
 
     One that this machine has no kernels for is written, opened and its conditioning checked; its report says so.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        bundle = write_bundle(Path(scratch) / "bundle", manifest, contents)
-        if not variant.runs_here:
-            check_conditioning(bundle)
-            return {}
-        found = _run_as_the_daemon_does(bundle, golden)
+    bundle = write_bundle(scratch, manifest, contents)
+    if not variant.runs_here:
+        check_conditioning(bundle)
+        return {}
+    found = _run_as_the_daemon_does(bundle, golden)
     rows = np.arange(len(next(iter(golden.values()))))
     drifts = measure(
         golden, found, rows, "the daemon's engine", manifest.heads, _galleries(manifest.heads, contents), {}

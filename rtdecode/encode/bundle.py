@@ -281,6 +281,8 @@ def _temporary(path: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield folder / path.name
+    except BundleError as error:  # of what is not in its place yet
+        raise type(error)(str(error).replace(str(folder / path.name), str(path))) from error
     except OSError as error:  # of a write, which does not know its file
         if error.errno is None or error.filename is not None:
             raise
