@@ -7,6 +7,7 @@ specification 1.10.
 """
 
 import csv
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -255,7 +256,11 @@ def _table(path: Path | None, columns: Sequence[str]) -> list[Row]:
     """Rows of a TSV; raise `ConfigError` where a column is missing."""
     if path is None:
         return []
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no table in UTF-8: {error}") from error
+    with io.StringIO(text) as file:
         reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         missing = [column for column in columns if column not in (reader.fieldnames or ())]
         if missing:
