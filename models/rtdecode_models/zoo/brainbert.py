@@ -70,6 +70,7 @@ def _entry(
         heads=heads,
         budget_ms=budget_ms,
         arrays=scaled,
+        experiment="words" if size == "small" else None,
         recipe="brainbert_probe.toml",
         threads=2,
     )
