@@ -175,12 +175,12 @@ def collect(table: dict[str, Any], seeds: list[int] | None, out: Path) -> dict[s
         mine = [each["scores"][name] for each in own]
         theirs = [each["scores"][name] for each in against]
         scores[name] = {
-            "score": _spread(mine),
-            "baseline": _spread(theirs),
-            "ceiling": _spread(ceiling),
-            "gain": _spread([a - b for a, b in zip(mine, theirs, strict=True)]),
-            "share": _spread([a / c for a, c in zip(mine, ceiling, strict=True)]),
-            "baseline_share": _spread([b / c for b, c in zip(theirs, ceiling, strict=True)]),
+            "score": spread(mine),
+            "baseline": spread(theirs),
+            "ceiling": spread(ceiling),
+            "gain": spread([a - b for a, b in zip(mine, theirs, strict=True)]),
+            "share": spread([a / c for a, c in zip(mine, ceiling, strict=True)]),
+            "baseline_share": spread([b / c for b, c in zip(theirs, ceiling, strict=True)]),
             "chance": first["chance"].get(name),
         }
     main_metric = metrics[0]
@@ -201,7 +201,8 @@ def collect(table: dict[str, Any], seeds: list[int] | None, out: Path) -> dict[s
     }
 
 
-def _spread(values: list[float]) -> dict[str, Any]:
+def spread(values: list[float]) -> dict[str, Any]:
+    """Mean, standard deviation and each, rounded for the table."""
     sd = statistics.stdev(values) if len(values) > 1 else None
     return {
         "mean": round(statistics.fmean(values), 4),

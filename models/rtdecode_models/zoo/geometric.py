@@ -34,6 +34,7 @@ ENTRIES = (
         window=Sliding(length=SECONDS, hop=0.5, name="clean"),
         heads=lambda: ((EmbeddingHead(output="denoised"),), {}),
         budget_ms=30.0,
+        experiment="artifacts",
     ),
     Entry(
         name="geometric",
