@@ -16,7 +16,7 @@ from rtdecode.stream.window import Locked, Sliding
 from rtdecode_models.zoo.bundle import build, untrained, windows_of
 from rtdecode_models.zoo.check import PARITY
 from rtdecode_models.zoo.entry import Entry
-from rtdecode_models.zoo.live import run_live
+from rtdecode_models.zoo.live import lateness, run_live
 from rtdecode_models.zoo.noise import NoiseSource, markers_of, samples_of
 from rtdecode_models.zoo.registry import entries
 from rtdecode_models.zoo.results import read_results
@@ -114,6 +114,14 @@ def test_noise_has_a_marker_on_a_sample_every_half_second_in_turn() -> None:
     assert [marker.value for marker in markers] == ["go1", "stim/1", "go1", "stim/1"]
     assert batches[-1].watermark == float("inf")
     assert sum(len(batch.chunk) for batch in batches if batch.chunk is not None) == 410
+
+
+def test_no_window_waits_for_markers_that_may_be_late_for_longer_than_it_takes() -> None:
+    short = Locked(tmin=0.02, tmax=0.46, markers=("stim/*",))
+    assert lateness([short, Locked(tmin=-0.2, tmax=1.0, markers=("stim/*",))]) == 0.23
+    assert lateness([Locked(tmin=0.0, tmax=3.0, markers=("T1",))]) == 0.5
+    assert lateness([Sliding(length=0.1, hop=0.1)]) == 0.5
+    assert lateness([Locked(tmin=-1.0, tmax=-0.5, markers=("T1",))]) == 0.0
 
 
 def test_a_system_runs_live_in_the_daemon_within_its_budget(tmp_path: Path) -> None:

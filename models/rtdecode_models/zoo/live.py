@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from rtdecode import hostclock
 from rtdecode.demo.stage import LSL_API, free_port, private_folder
 from rtdecode.encode.bundle import Bundle
 from rtdecode.errors import ProcessError
+from rtdecode.stream.window import Locked, WindowSpec
 from rtdecode.wire.messages import Description, Window
 from rtdecode.wire.subscriber import Subscriber
 from rtdecode_models.zoo.noise import markers_of
@@ -39,6 +41,7 @@ name = "zoo"
 kind = "lsl"
 name = {name}
 timeout_s = 60.0
+lateness_s = {lateness}
 end_when_lost = true
 {markers}
 
@@ -119,6 +122,7 @@ def run_live(bundle: Path, budget_ms: float, *, seconds: float, threads: int = 1
     config.write_text(
         _CONFIG.format(
             name=json.dumps(name),
+            lateness=lateness(manifest.windows),
             markers=f'markers = [{{ name = "{name}-markers" }}]' if markers_of(manifest.windows) else "",
             bus=f"dir = {json.dumps(str(folder))}" if unix else "",
             bundle=json.dumps(str(bundle.absolute())),
@@ -143,6 +147,15 @@ def run_live(bundle: Path, budget_ms: float, *, seconds: float, threads: int = 1
         for process in (daemon, sender):
             _end(process)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def lateness(windows: Sequence[WindowSpec]) -> float:
+    """What a marker may be late by: a window that ends sooner after its marker would wait so long, and miss its budget.
+
+    Half a second, as by default, or half of the time from a marker to the earliest end of a window.
+    """
+    ends = [window.tmax for window in windows if isinstance(window, Locked)]
+    return min([0.5, *(max(0.0, end) / 2 for end in ends)])
 
 
 def _spawn(folder: Path, what: str, command: list[str], environment: dict[str, str]) -> "subprocess.Popen[bytes]":
