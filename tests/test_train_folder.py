@@ -82,7 +82,8 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch, full_at):
 def test_files_of_two_trainings_are_never_taken_for_one(tmp_path, monkeypatch):
     """Broken off between two renames: the file by which the others are found is not there."""
     write_whole(tmp_path, {"weights": b"old", "checkpoint.json": b"old"})
-    replace, done = Path.replace, []
+    replace = Path.replace
+    done: list[object] = []
 
     def once(self, target):
         if done:
