@@ -42,8 +42,8 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     cpu: str
 
 
-def paced(onnx: bytes, windows: NDArray[np.float32], runs: int, precision: str) -> Latency:
-    """Encode windows on one thread, with a pause after each.
+def paced(onnx: bytes, windows: NDArray[np.float32], runs: int, precision: str, threads: int = 1) -> Latency:
+    """Encode windows on the CPU, with a pause before each.
 
     Parameters
     ----------
@@ -55,8 +55,10 @@ def paced(onnx: bytes, windows: NDArray[np.float32], runs: int, precision: str) 
         How many.
     precision : str
         For the engine's description.
+    threads : int
+        Inside one operator.
     """
-    engine = OnnxEngine(onnx, precision=precision)
+    engine = OnnxEngine(onnx, precision=precision, threads=threads)
     taken = np.empty(runs)
     try:
         for run in range(runs):

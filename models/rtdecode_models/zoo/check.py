@@ -2,25 +2,22 @@
 
 import math
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rtdecode.encode.bundle import Bundle
-from rtdecode.encode.engines import make_engine
 from rtdecode.errors import RtdecodeError
+from rtdecode_export.latency import paced
 from rtdecode_models.zoo.bundle import build, untrained
 from rtdecode_models.zoo.entry import Entry
 from rtdecode_models.zoo.live import Live, run_live
 
 #: The largest absolute difference between PyTorch and onnxruntime that passes, in fp32.
 PARITY = 1e-4
-#: How many windows are timed, and the pause between two of them: a daemon's encoder is never run back to back.
-TIMED, PAUSE_S = 60, 0.02
+#: How many windows are timed.
+TIMED = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,18 +118,8 @@ def latency(bundle: Path, threads: int) -> tuple[float, float]:
     """Median and 99th percentile, in ms, of the daemon's engine on the bundle's golden windows, paced."""
     opened = Bundle.open(bundle)
     windows = opened.array(opened.manifest.golden.windows)
-    engine = make_engine(opened, threads=threads)
-    took = []
-    try:
-        for n in range(TIMED):
-            time.sleep(PAUSE_S)
-            began = time.perf_counter()
-            engine.finish(windows[n % len(windows)], 0)
-            took.append(1e3 * (time.perf_counter() - began))
-    finally:
-        engine.close()
-    p50, p99 = np.percentile(took, [50, 99])
-    return float(p50), float(p99)
+    took = paced(opened.onnx_bytes(), windows, TIMED, opened.manifest.encoder.precision, threads)
+    return took.p50_ms, took.p99_ms
 
 
 def scratch() -> "tempfile.TemporaryDirectory[str]":
