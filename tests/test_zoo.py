@@ -17,7 +17,7 @@ from rtdecode_models.zoo.bundle import build, untrained, windows_of
 from rtdecode_models.zoo.check import PARITY
 from rtdecode_models.zoo.entry import Entry
 from rtdecode_models.zoo.live import lateness, run_live
-from rtdecode_models.zoo.noise import NoiseSource, markers_of, samples_of
+from rtdecode_models.zoo.noise import NoiseSource, batches_of, markers_of
 from rtdecode_models.zoo.registry import entries
 from rtdecode_models.zoo.results import read_results
 
@@ -64,7 +64,7 @@ def test_a_systems_stream_is_one_that_an_amplifier_gives(entry: Entry) -> None:
     assert len(set(names)) == len(names)
     for channel in entry.contract.channels:
         assert channel.unit == UNITS[channel.type]
-    windows, raw = windows_of(entry)
+    windows, raw = windows_of(entry, 0, entry.arrays())
     encoder = build(entry)
     assert raw.shape[1] == len(names)
     for result in windows:
@@ -91,6 +91,10 @@ def test_results_are_of_entries_and_below_their_ceiling() -> None:
         assert len(result["seeds"]) >= 3
 
 
+def samples_of(source: NoiseSource) -> np.ndarray:
+    return np.concatenate([batch.chunk.samples for batch in batches_of(source) if batch.chunk is not None])
+
+
 def test_noise_meets_its_contract_and_is_the_same_every_time() -> None:
     window = Locked(tmin=-0.1, tmax=0.4, markers=("stim/*", "go?"))
     source = NoiseSource(CONTRACT, [window], 2.05)
@@ -107,8 +111,7 @@ def test_noise_has_a_marker_on_a_sample_every_half_second_in_turn() -> None:
     window = Locked(tmin=-0.1, tmax=0.4, markers=("stim/*", "go?"))
     assert markers_of([window, Sliding(length=1.0, hop=0.1)]) == ("stim/1", "go1")
     assert markers_of([Sliding(length=1.0, hop=0.1)]) == ()
-    with NoiseSource(CONTRACT, [window], 2.05) as source:
-        batches = list(iter(lambda: source.read(0.0), None))
+    batches = batches_of(NoiseSource(CONTRACT, [window], 2.05))
     markers = [marker for batch in batches for marker in batch.markers]
     assert [marker.stamp for marker in markers] == [0.5, 1.0, 1.5, 2.0]
     assert [marker.value for marker in markers] == ["go1", "stim/1", "go1", "stim/1"]

@@ -1,6 +1,6 @@
 """A system of the zoo as a bundle, with weights at random: what it takes and gives, and how long that takes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from rtdecode_export.bundle import ExportReport, export_bundle
 from rtdecode_models.data.recordings import Recording, cut
 from rtdecode_models.systems.encoder import Encoder
 from rtdecode_models.zoo.entry import Entry
-from rtdecode_models.zoo.noise import NoiseSource, samples_of
+from rtdecode_models.zoo.noise import NoiseSource, batches_of
 
 #: Windows of noise that PyTorch and onnxruntime are compared on, and those of them that the raw piece holds.
 WINDOWS, RAW_WINDOWS = 6, 2
@@ -35,7 +35,7 @@ def untrained(entry: Entry, out: Path, *, seed: int = 0, overwrite: bool = False
     """
     encoder = build(entry, seed)
     arrays = dict(entry.arrays())
-    results, raw = windows_of(entry, seed)
+    results, raw = windows_of(entry, seed, arrays)
     heads, files = entry.heads()
     last = results[RAW_WINDOWS - 1]
     needed = int(np.ceil((last.start + last.length) * entry.contract.sfreq / last.sfreq)) + 1
@@ -68,8 +68,19 @@ def build(entry: Entry, seed: int = 0) -> Encoder:
     return encoder
 
 
-def windows_of(entry: Entry, seed: int = 0) -> tuple[Sequence[Result], NDArray[np.float32]]:
+def windows_of(
+    entry: Entry, seed: int, arrays: Mapping[str, NDArray[np.float64]]
+) -> tuple[Sequence[Result], NDArray[np.float32]]:
     """Windows that the daemon's own chain cuts from noise, in order, and the noise, shape (samples, channels).
+
+    Parameters
+    ----------
+    entry : Entry
+        Whose stream, chain and window.
+    seed : int
+        Of the noise.
+    arrays : mapping of str to ndarray
+        What the chain names.
 
     Raises
     ------
@@ -78,21 +89,14 @@ def windows_of(entry: Entry, seed: int = 0) -> tuple[Sequence[Result], NDArray[n
     """
     seconds = entry.window.duration + 1.0 + WINDOWS * _spacing(entry)
     source = NoiseSource(entry.contract, [entry.window], seconds, seed)
-    raw = samples_of(source)
-    with source:
-        batches = tuple(batch for batch in iter(lambda: source.read(0.0), None))
-    results = cut(
-        Recording("noise", "", source.info, batches),
-        entry.contract,
-        entry.conditioning,
-        entry.arrays(),
-        [entry.window],
-    )
+    batches = batches_of(source)
+    recording = Recording("noise", "", source.info, batches)
+    results = cut(recording, entry.contract, entry.conditioning, arrays, [entry.window])
     usable = [result for result in results if result.status == Status.OK][:WINDOWS]
     if len(usable) < RAW_WINDOWS:
         statuses = sorted({f"{result.status}: {result.reason}" for result in results})
         raise ConfigError(f"{entry.name}: {seconds:g} s of noise give {len(usable)} usable windows; {statuses}")
-    return usable, raw
+    return usable, np.concatenate([batch.chunk.samples for batch in batches if batch.chunk is not None])
 
 
 def _spacing(entry: Entry) -> float:

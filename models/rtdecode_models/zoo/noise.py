@@ -6,7 +6,6 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from rtdecode.encode.manifest import Contract
@@ -112,7 +111,7 @@ def markers_of(windows: Sequence[WindowSpec]) -> tuple[str, ...]:
     return tuple(pattern.replace("*", "1").replace("?", "1") for pattern in dict.fromkeys(patterns))
 
 
-def samples_of(source: NoiseSource) -> NDArray[np.float32]:
-    """All samples of a source, shape (n, channels), in SI units."""
+def batches_of(source: NoiseSource) -> tuple[Batch, ...]:
+    """All that a source gives, from its first sample on."""
     with source:
-        return np.concatenate([batch.chunk.samples for batch in iter(lambda: source.read(0.0), None) if batch.chunk])
+        return tuple(iter(lambda: source.read(0.0), None))
