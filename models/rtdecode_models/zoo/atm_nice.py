@@ -4,27 +4,20 @@ from functools import partial
 
 from rtdecode_models.systems.atm import Atm, AtmConfig
 from rtdecode_models.systems.nice import Nice, NiceConfig
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.zoo.entry import Entry
 from rtdecode_models.zoo.galleries import stand_in
 from rtdecode_models.zoo.things import (
     EEG_BASELINE,
     EEG_CHAIN,
     EEG_CHANNELS,
-    EEG_SFREQ,
-    EEG_SUBJECTS,
     EEG_WINDOW,
     eeg,
+    eeg_shape,
     no_whitening,
 )
 
 #: Widths of OpenCLIP ViT-H/14's and CLIP ViT-L/14's image embeddings.
 ATM_WIDTH, NICE_WIDTH = 1024, 768
-
-
-def _shape(width: int) -> Shape:
-    n_times = EEG_WINDOW.n_samples(EEG_SFREQ)
-    return Shape(n_times, len(EEG_CHANNELS), EEG_SFREQ, EEG_SUBJECTS, EEG_CHANNELS, targets={"image": (width,)})
 
 
 ENTRIES = (
@@ -33,7 +26,7 @@ ENTRIES = (
         title="ATM-S",
         paper="2403.07721",
         card="atm-nice.md",
-        build=lambda: Atm(AtmConfig(baseline=EEG_BASELINE, unused=True), _shape(ATM_WIDTH)),
+        build=lambda: Atm(AtmConfig(baseline=EEG_BASELINE, unused=True), eeg_shape(EEG_CHANNELS, ATM_WIDTH)),
         published=3_202_413,
         counted="released code, with 127,000 that nothing uses",
         parameters=3_202_413,
@@ -52,7 +45,7 @@ ENTRIES = (
         title="NICE",
         paper="2308.13234",
         card="atm-nice.md",
-        build=lambda: Nice(NiceConfig(baseline=EEG_BASELINE), _shape(NICE_WIDTH)),
+        build=lambda: Nice(NiceConfig(baseline=EEG_BASELINE), eeg_shape(EEG_CHANNELS, NICE_WIDTH)),
         published=1_802_496,
         counted="released code",
         parameters=1_802_496,

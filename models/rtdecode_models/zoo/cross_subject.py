@@ -3,37 +3,30 @@
 from functools import partial
 
 from rtdecode_models.systems.cross_subject import CrossSubject, CrossSubjectConfig
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.zoo.entry import Entry
 from rtdecode_models.zoo.galleries import stand_in
 from rtdecode_models.zoo.things import (
     EEG_BASELINE,
     EEG_CHAIN,
     EEG_CHANNELS,
-    EEG_SFREQ,
-    EEG_SUBJECTS,
     EEG_WINDOW,
     POSTERIOR,
     eeg,
+    eeg_shape,
     no_whitening,
 )
 
 NICE_WIDTH, MIXER_WIDTH, HIDDEN = 768, 1024, 1024
 
 
-def _shape(channels: tuple[str, ...], width: int) -> Shape:
-    n_times = EEG_WINDOW.n_samples(EEG_SFREQ)
-    return Shape(n_times, len(channels), EEG_SFREQ, EEG_SUBJECTS, channels, targets={"image": (width,)})
-
-
 def _nice() -> CrossSubject:
     config = CrossSubjectConfig(trunk="nice", options={"baseline": EEG_BASELINE})
-    return CrossSubject(config, _shape(EEG_CHANNELS, NICE_WIDTH))
+    return CrossSubject(config, eeg_shape(EEG_CHANNELS, NICE_WIDTH))
 
 
 def _mindeye2() -> CrossSubject:
     config = CrossSubjectConfig(trunk="mixer", flat=True, width=HIDDEN)
-    return CrossSubject(config, _shape(POSTERIOR, MIXER_WIDTH))
+    return CrossSubject(config, eeg_shape(POSTERIOR, MIXER_WIDTH))
 
 
 ENTRIES = (

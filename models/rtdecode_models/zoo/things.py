@@ -14,6 +14,7 @@ from rtdecode.stream.steps import Baseline, Clamp, Conditioning, Filter, Matrix,
 from rtdecode.stream.window import Locked, Sliding
 from rtdecode_models.data.fitting import MEDIAN, RANGE, WHITENING
 from rtdecode_models.data.positions import positions_of
+from rtdecode_models.systems.shape import Shape
 
 #: 63 electrodes of the 10-10 system at 1000 Hz; Fz was the reference.
 EEG_CHANNELS = (
@@ -84,6 +85,12 @@ EEG_CHAIN = Conditioning(
 
 #: 181 samples at 120 Hz, from -0.5 s to 1 s and the sample there.
 MEG_WINDOW = Locked(tmin=-0.5, tmax=1.0 + 1 / MEG_SFREQ, markers=IMAGE, name="image")
+
+
+def eeg_shape(channels: tuple[str, ...], width: int) -> Shape:
+    """What a system is built for that reads `EEG_WINDOW` of these channels and gives embeddings of this width."""
+    n_times = EEG_WINDOW.n_samples(EEG_SFREQ)
+    return Shape(n_times, len(channels), EEG_SFREQ, EEG_SUBJECTS, channels, targets={"image": (width,)})
 
 
 def meg_chain(sfreq: float, baseline: float) -> Conditioning:

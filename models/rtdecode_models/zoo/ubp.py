@@ -10,14 +10,13 @@ from rtdecode_models.zoo.galleries import stand_in
 from rtdecode_models.zoo.things import (
     EEG_BASELINE,
     EEG_CHAIN,
-    EEG_SFREQ,
-    EEG_SUBJECTS,
     EEG_WINDOW,
     IMAGE,
     MEG_CHANNELS_271,
     MEG_SUBJECTS,
     POSTERIOR,
     eeg,
+    eeg_shape,
     meg,
     meg_chain,
     no_scaling,
@@ -32,9 +31,7 @@ WINDOW = Locked(tmin=-BASELINE, tmax=1.0 + 1 / SFREQ, markers=IMAGE, name="image
 
 
 def _eeg() -> Ubp:
-    n_times = EEG_WINDOW.n_samples(EEG_SFREQ)
-    shape = Shape(n_times, len(POSTERIOR), EEG_SFREQ, EEG_SUBJECTS, POSTERIOR, targets={"image": (WIDTH,)})
-    return Ubp(UbpConfig(baseline=EEG_BASELINE), shape)
+    return Ubp(UbpConfig(baseline=EEG_BASELINE), eeg_shape(POSTERIOR, WIDTH))
 
 
 def _meg() -> Ubp:
