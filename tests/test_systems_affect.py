@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from systems_kit import trials, windows
 
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
@@ -16,7 +17,6 @@ from rtdecode.errors import ConfigError
 from rtdecode_export.onnx import largest_errors, run_onnx, run_torch, to_onnx
 from rtdecode_export.tensorrt_check import check_tensorrt
 from rtdecode_models.data.spec import Arrays
-from rtdecode_models.data.trials import Gallery, Trials
 from rtdecode_models.data.windowed import locked
 from rtdecode_models.systems import denoiser, geometric, histn
 from rtdecode_models.systems.artifacts import artifacts, clean_eeg, contaminate, correlation
@@ -62,30 +62,6 @@ def weathered(module):
         for parameter in module.parameters():
             parameter.add_(0.2 * parameter.abs().mean().clamp(min=0.01) * torch.randn_like(parameter))
     return module.eval()
-
-
-def windows(n, n_times, n_channels, scale=1.0):
-    drawn = np.random.default_rng(1).standard_normal((n, n_times, n_channels))
-    return (scale * drawn).astype(np.float32)
-
-
-def trials(n=6, side=32, classes=3):
-    """Windows with a gallery of maps."""
-    rng = np.random.default_rng(2)
-    zeros = np.zeros(n, np.int64)
-    maps = rng.uniform(0, 1, (n, side, side)).astype(np.float32)
-    return Trials(
-        x=windows(n, 40, 4),
-        sfreq=100.0,
-        subject=zeros,
-        session=zeros,
-        subjects=("a",),
-        sessions=("s",),
-        labels={"label": np.arange(n) % classes},
-        classes={"label": tuple("abcdef"[:classes])},
-        item=np.arange(n),
-        gallery=Gallery(tuple(f"p{row}" for row in range(n)), {"saliency": maps}),
-    )
 
 
 # --- every system ----------------------------------------------------------------------------------------------------

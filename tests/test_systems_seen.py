@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from systems_kit import trials, windows
 
 pytest.importorskip("torch")
 
 import torch
 
 from rtdecode.errors import ConfigError
-from rtdecode_models.data.trials import Gallery, Trials
 from rtdecode_models.systems import neuro3d, neuroimagen
 from rtdecode_models.systems.decimation import Decimation, low_pass
 from rtdecode_models.systems.neuroimagen_losses import Adversarial, Saliency, Triplet
@@ -44,30 +44,6 @@ def seeded():
         torch.manual_seed(0)
         yield
     torch.set_num_threads(threads)
-
-
-def windows(n, n_times, n_channels, scale=1.0):
-    drawn = np.random.default_rng(1).standard_normal((n, n_times, n_channels))
-    return (scale * drawn).astype(np.float32)
-
-
-def trials(n=6, side=32, classes=3):
-    """Windows with a gallery of maps."""
-    rng = np.random.default_rng(2)
-    zeros = np.zeros(n, np.int64)
-    maps = rng.uniform(0, 1, (n, side, side)).astype(np.float32)
-    return Trials(
-        x=windows(n, 40, 4),
-        sfreq=100.0,
-        subject=zeros,
-        session=zeros,
-        subjects=("a",),
-        sessions=("s",),
-        labels={"label": np.arange(n) % classes},
-        classes={"label": tuple("abcdef"[:classes])},
-        item=np.arange(n),
-        gallery=Gallery(tuple(f"p{row}" for row in range(n)), {"saliency": maps}),
-    )
 
 
 def batch_of(given):
