@@ -18,11 +18,11 @@ from known_answer import spread, write
 from numpy.typing import NDArray
 from scipy.signal import butter, istft, sosfiltfilt, stft
 
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.data.trials import Trials
 from rtdecode_models.provenance import code_commit
 from rtdecode_models.systems.artifacts import artifacts, clean_eeg, contaminate, correlation
 from rtdecode_models.systems.denoiser import Denoiser, build
-from rtdecode_models.systems.shape import Shape
 
 Signals = NDArray[np.float32]
 

@@ -28,7 +28,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rtdecode_models.data.open import open_source
 from rtdecode_models.data.shape import shape_of
 from rtdecode_models.data.source import TrialSource
 from rtdecode_models.data.spec import NOTHING_FITTED, Recordings
@@ -40,6 +39,7 @@ from rtdecode_models.systems.simpleconv_offline import aligned_by_session, logit
 from rtdecode_models.training.evaluate import predict
 from rtdecode_models.training.fit import Job, fit
 from rtdecode_models.training.losses import Objective
+from rtdecode_models.training.open import open_source
 from rtdecode_models.training.recipe import Model, Recipe, read_recipe
 from rtdecode_models.training.scores import log_probabilities, pooled, wilson
 

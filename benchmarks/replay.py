@@ -82,8 +82,8 @@ def make_bundle(path: Path) -> Path:
     from rtdecode.stream.steps import Conditioning, Filter, Matrix, Resample
     from rtdecode.stream.window import Sliding
     from rtdecode_export.bundle import export_bundle
+    from rtdecode_models.data.shape import Shape
     from rtdecode_models.systems.ensemble import Ensemble
-    from rtdecode_models.systems.shape import Shape
     from rtdecode_models.systems.simpleconv import EEGSimpleConv, SimpleConvConfig
 
     torch.manual_seed(0)

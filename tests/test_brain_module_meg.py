@@ -26,8 +26,8 @@ from rtdecode_export.onnx import run_torch
 from rtdecode_models.data.fitting import MEDIAN, RANGE
 from rtdecode_models.data.positions import positions_of
 from rtdecode_models.data.recordings import Recording, contract_of, cut
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems.registry import build
-from rtdecode_models.systems.shape import Shape
 
 SFREQ = 120.0
 #: A smaller trunk than the published one, to save time; the sensors' end has the published width.

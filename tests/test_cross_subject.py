@@ -10,13 +10,13 @@ from torch import nn
 
 from rtdecode.errors import ConfigError
 from rtdecode_export.onnx import largest_errors, run_onnx, run_torch, to_onnx
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.data.trials import Gallery, Trials
 from rtdecode_models.systems.adaptation import Tuning, batch_of, start_front, templates, tune_front
 from rtdecode_models.systems.cross_subject import CrossSubject
 from rtdecode_models.systems.federated import fedavg
 from rtdecode_models.systems.fronts import AdaptiveMaxPool
 from rtdecode_models.systems.registry import build
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.training.losses_contrastive import InfoNCE, InfoNCESpec
 
 TIMES, WIDTH, SOURCES, ITEMS = 20, 12, 6, 24

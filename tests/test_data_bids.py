@@ -12,8 +12,8 @@ pytest.importorskip("pybv", reason="the tests write BrainVision files: pip insta
 from rtdecode.errors import ConfigError, RecordingError  # noqa: E402
 from rtdecode_models.data.bids import name_of, read_run, sidecar  # noqa: E402
 from rtdecode_models.data.helmets import read_helmet  # noqa: E402
-from rtdecode_models.data.open import open_source, parse_data  # noqa: E402
 from rtdecode_models.data.splits import Held, Split, split_data  # noqa: E402
+from rtdecode_models.training.open import open_source, parse_data  # noqa: E402
 
 SFREQ = 200.0
 NAMES = ["C3", "Cz", "C4", "VEOG", "Pz"]

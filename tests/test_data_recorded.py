@@ -22,10 +22,10 @@ from rtdecode.errors import ConfigError, ContractError, RecordingError  # noqa: 
 from rtdecode.signal import Chunk  # noqa: E402
 from rtdecode.stream.condition import Conditioner  # noqa: E402
 from rtdecode.stream.steps import Matrix, RunningAlignment, Scale  # noqa: E402
-from rtdecode_models.data.open import open_source, parse_data  # noqa: E402
 from rtdecode_models.data.recordings import WindowTap, read_recording  # noqa: E402
 from rtdecode_models.data.remembered import Remembered  # noqa: E402
 from rtdecode_models.data.splits import Held, Split, split_data  # noqa: E402
+from rtdecode_models.training.open import open_source, parse_data  # noqa: E402
 
 SFREQ, NAMES = 100, ("C3", "Cz", "C4", "Pz")
 FILES = {"s1": ["s1_a.edf", "s1_b.edf"], "s2": ["s2_a.edf"]}

@@ -7,9 +7,9 @@ from safetensors.numpy import save_file
 from rtdecode.errors import ConfigError
 from rtdecode.stream.fit import mvnn
 from rtdecode.stream.steps import Matrix, Resample, Scale
-from rtdecode_models.data.open import open_source, parse_data
 from rtdecode_models.data.shape import shape_of
 from rtdecode_models.data.splits import Held, Split, split_data
+from rtdecode_models.training.open import open_source, parse_data
 
 CHANNELS = ["O1", "Oz", "O2"]
 N_TIMES = 20

@@ -26,8 +26,8 @@ from rtdecode.stream.window import Sliding
 from rtdecode_export.bundle import GOLDEN_WINDOWS, check_arguments, export_bundle
 from rtdecode_export.onnx import run_onnx, run_torch, to_onnx
 from rtdecode_export.sources import Given, arguments_of
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems.ensemble import Ensemble
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.systems.simpleconv import EEGSimpleConv, SimpleConvConfig
 
 NAMES = ("C3", "Cz", "C4")

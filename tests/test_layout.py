@@ -71,6 +71,21 @@ def test_models_and_export_import_the_daemon_and_not_its_verbs(path: Path) -> No
     assert not {name for name in names if name.startswith(("rtdecode.cli", "rtdecode.daemon"))}
 
 
+#: Rooms of the models, from left to right, as those of the daemon.
+MODEL_ROOMS = ("provenance", "data", "simulated", "systems", "sites", "training", "zoo", "demo", "cli")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "models" / "rtdecode_models").rglob("*.py")), ids=str)
+def test_a_room_of_the_models_imports_only_from_its_left(path: Path) -> None:
+    own = path.relative_to(ROOT / "models" / "rtdecode_models").parts[0].removesuffix(".py")
+    if own == "__init__":
+        return
+    for name in imports(path):
+        top, _, rest = name.partition(".")
+        if top == "rtdecode_models" and rest:
+            assert MODEL_ROOMS.index(rest.split(".")[0]) <= MODEL_ROOMS.index(own), f"{path} imports {name}"
+
+
 def test_a_running_daemon_has_no_torch_no_mne_no_matplotlib_no_qt() -> None:
     modules = ["acquire", "decode", "supervisor"]
     code = (

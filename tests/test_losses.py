@@ -11,8 +11,8 @@ import train_kit as kit  # noqa: E402
 from scipy.special import log_softmax, softmax  # noqa: E402
 
 from rtdecode.errors import ConfigError  # noqa: E402
+from rtdecode_models.data.batch import Batch  # noqa: E402
 from rtdecode_models.systems.blur_prior import UncertaintyBlur  # noqa: E402
-from rtdecode_models.training.batch import Batch  # noqa: E402
 from rtdecode_models.training.losses import Objective, make_loss, parse_loss  # noqa: E402
 from rtdecode_models.training.losses_classify import CrossEntropy, smoothed  # noqa: E402
 

@@ -20,9 +20,9 @@ from rtdecode.stream.fit import euclidean_alignment, inverse_sqrt, mean_covarian
 from rtdecode.stream.steps import Conditioning, Filter, Matrix, Resample, RunningAlignment, StreamStep
 from rtdecode.stream.window import Locked
 from rtdecode_models.data.recordings import contract_of, cut, read_recording
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.data.trials import Trials
 from rtdecode_models.systems.registry import build
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.systems.simpleconv_offline import aligned_by_session, logits_by_session_statistics
 from rtdecode_models.training.recipe import read_recipe
 

@@ -5,6 +5,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.data.trials import Trials
 from rtdecode_models.systems import geometric
 from rtdecode_models.systems.ricci import (
@@ -14,7 +15,6 @@ from rtdecode_models.systems.ricci import (
     ollivier_ricci,
     ricci_flow,
 )
-from rtdecode_models.systems.shape import Shape
 
 
 def graph(n, edges, length=1.0):

@@ -12,10 +12,10 @@ from sklearn.linear_model import Ridge as Reference  # noqa: E402
 
 from rtdecode.errors import ConfigError  # noqa: E402
 from rtdecode_export.onnx import largest_errors, run_onnx, run_torch, to_onnx  # noqa: E402
+from rtdecode_models.data.shape import Shape  # noqa: E402
 from rtdecode_models.data.trials import Gallery, Trials  # noqa: E402
 from rtdecode_models.systems.registry import build  # noqa: E402
 from rtdecode_models.systems.ridge import Ridge, regress  # noqa: E402
-from rtdecode_models.systems.shape import Shape  # noqa: E402
 
 
 def trials(n: int, times: int = 6, channels: int = 4, width: int = 5, subjects: int = 2, noise: float = 1.0) -> Trials:

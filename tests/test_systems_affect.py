@@ -16,13 +16,13 @@ from rtdecode.encode.manifest import ContractChannel
 from rtdecode.errors import ConfigError
 from rtdecode_export.onnx import largest_errors, run_onnx, run_torch, to_onnx
 from rtdecode_export.tensorrt_check import check_tensorrt
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.data.spec import Arrays
 from rtdecode_models.data.windowed import locked
 from rtdecode_models.systems import denoiser, geometric, histn
 from rtdecode_models.systems.artifacts import artifacts, clean_eeg, contaminate, correlation
 from rtdecode_models.systems.ordinal import gaussian_smoothing, seq2hr
 from rtdecode_models.systems.registry import build
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.training.losses import parse_loss
 from rtdecode_models.training.losses_classify import smoothed
 from rtdecode_models.training.recipe import read_recipe

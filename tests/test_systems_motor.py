@@ -11,6 +11,7 @@ import torch
 
 from rtdecode.errors import ConfigError
 from rtdecode_export.onnx import largest_errors, run_onnx, run_torch, to_onnx
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.data.trials import Trials
 from rtdecode_models.systems.closed import ClosedForm
 from rtdecode_models.systems.csp_lda import common_spatial_patterns
@@ -19,7 +20,6 @@ from rtdecode_models.systems.eegnet import EEGNet, EEGNetConfig
 from rtdecode_models.systems.encoder import Encoder
 from rtdecode_models.systems.ensemble import Ensemble
 from rtdecode_models.systems.registry import build
-from rtdecode_models.systems.shape import Shape
 
 #: BCI Competition IV 2a: 22 channels, 4 classes, 9 people; 4 s at 70 Hz.
 BNCI = Shape(280, 22, 70.0, n_subjects=9, classes={"label": 4})

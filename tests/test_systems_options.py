@@ -8,8 +8,8 @@ import pytest
 pytest.importorskip("torch", reason="systems need torch: pip install rtdecode[train]")
 
 from rtdecode.errors import ConfigError
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems.registry import build
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.training.network import make_system
 
 SHAPE = Shape(

@@ -14,6 +14,8 @@ from torch import nn
 
 from rtdecode.errors import ConfigError
 from rtdecode_export.onnx import largest_errors, run_onnx, run_torch, to_onnx
+from rtdecode_models.data.batch import Batch
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.data.trials import Gallery, Trials
 from rtdecode_models.systems import blur_prior
 from rtdecode_models.systems.atm import Atm, _PaddedAttention
@@ -35,8 +37,6 @@ from rtdecode_models.systems.channel_merger import MISSING, ChannelMerger, fouri
 from rtdecode_models.systems.encoder import Encoder
 from rtdecode_models.systems.nice import Nice
 from rtdecode_models.systems.registry import build
-from rtdecode_models.systems.shape import Shape
-from rtdecode_models.training.batch import Batch
 from rtdecode_models.training.losses_contrastive import InfoNCE, InfoNCESpec
 from rtdecode_models.training.losses_regress import MSE, MSESpec
 

@@ -13,6 +13,7 @@ from scipy.signal import stft
 
 from rtdecode.errors import ConfigError
 from rtdecode_export.onnx import largest_errors, run_onnx, run_torch, to_onnx
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems.brainbert import BrainBert, ProbeConfig
 from rtdecode_models.systems.brainbert_masked import BrainBertMasked, MaskedConfig, mask, stretches
 from rtdecode_models.systems.du_in import DuIn, WordsConfig
@@ -20,7 +21,6 @@ from rtdecode_models.systems.du_in_masked import DuInMasked, random_mask
 from rtdecode_models.systems.du_in_masked import MaskedConfig as DuInMaskedConfig
 from rtdecode_models.systems.du_in_tokenizer import DuInTokenizer, Quantizer, TokenizerConfig
 from rtdecode_models.systems.registry import build
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.systems.spectrogram import Spectrogram, standardised
 from rtdecode_models.systems.transformer import SelfAttention, sinusoids
 from rtdecode_models.training.recipe import read_recipe

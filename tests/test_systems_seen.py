@@ -11,13 +11,13 @@ pytest.importorskip("torch")
 import torch
 
 from rtdecode.errors import ConfigError
+from rtdecode_models.data.batch import Batch
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems import neuro3d, neuroimagen
 from rtdecode_models.systems.decimation import Decimation, low_pass
 from rtdecode_models.systems.neuroimagen_losses import Adversarial, Saliency, Triplet
 from rtdecode_models.systems.registry import build
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.systems.ssim import SSIM
-from rtdecode_models.training.batch import Batch
 from rtdecode_models.training.losses import make_loss, parse_loss
 
 #: Small streams and widths for what does not depend on them.

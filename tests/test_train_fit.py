@@ -11,8 +11,8 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from rtdecode.errors import ConfigError  # noqa: E402
+from rtdecode_models.data.batch import Batch  # noqa: E402
 from rtdecode_models.training.augment import augment, mixup  # noqa: E402
-from rtdecode_models.training.batch import Batch  # noqa: E402
 from rtdecode_models.training.fit import Hooks, Interrupted, _Step, fit  # noqa: E402
 from rtdecode_models.training.identity import identity  # noqa: E402
 from rtdecode_models.training.losses import Objective  # noqa: E402

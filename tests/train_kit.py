@@ -12,10 +12,10 @@ import torch
 from rtdecode.encode.manifest import Contract, ContractChannel
 from rtdecode.stream.steps import Conditioning
 from rtdecode.stream.window import Locked
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.data.source import Deployed
 from rtdecode_models.data.trials import Ceiling, Dataset, Gallery, Trials
 from rtdecode_models.systems.encoder import Encoder
-from rtdecode_models.systems.shape import Shape
 
 TIME, CHANNELS, SFREQ, ITEMS, WIDTH = 20, 4, 50.0, 12, 6
 NAMES = tuple(f"E{at}" for at in range(CHANNELS))

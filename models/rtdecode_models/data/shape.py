@@ -1,7 +1,44 @@
-"""What a system has to be built for, from the data that it is trained on."""
+"""What a system has to be built for: the shape of its windows, and of what it is to say."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from rtdecode_models.data.trials import Dataset
-from rtdecode_models.systems.shape import Shape
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shape:
+    """The data that an encoder is built for.
+
+    Parameters
+    ----------
+    n_times, n_channels : int
+        Of a conditioned window.
+    sfreq : float
+        Conditioned rate in Hz.
+    n_subjects : int
+        How many people the training data are of.
+    channels : tuple of str
+        Names of the conditioned channels.
+    classes : mapping of str to int
+        Label name -> how many classes.
+    targets : mapping of str to tuple of int
+        Target name -> shape of one row: ``image`` -> (768,).
+    positions : ndarray of float64, shape (channels, 2), optional
+        Where the sensors are on a flat layout scaled to [0, 1]; for encoders that merge channels by position.
+    """
+
+    n_times: int
+    n_channels: int
+    sfreq: float
+    n_subjects: int = 1
+    channels: tuple[str, ...] = ()
+    classes: Mapping[str, int] = field(default_factory=dict)
+    targets: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    positions: NDArray[np.float64] | None = None
 
 
 def shape_of(dataset: Dataset) -> Shape:

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rtdecode.errors import ConfigError
+from rtdecode_models.data.batch import Batch
 from rtdecode_models.data.trials import Trials
 from rtdecode_models.systems.cross_subject import CrossSubject
-from rtdecode_models.training.batch import Batch
 
 #: How many windows go through a front at once.
 CHUNK = 256

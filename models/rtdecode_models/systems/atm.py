@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from rtdecode.errors import ConfigError
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems.encoder import Encoder
 from rtdecode_models.systems.options import left_out, read_options, target_width
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.systems.tsconv import FoldedTemporalSpatial, Projection, TemporalSpatial
 
 #: ln(1 / 0.07): where the logit scale starts.

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, cross_entropy, normalize, pad, softplus
 
 from rtdecode.errors import ConfigError
+from rtdecode_models.data.batch import Batch, output_of, target_of
 from rtdecode_models.data.trials import Trials
-from rtdecode_models.training.batch import Batch
-from rtdecode_models.training.losses_spec import output_of, target_of
 
 #: Samples of the Gaussian kernels for images of 224 pixels, as described: r0 - c, r0, r0 + c with r0 = 51 and c = 6.
 KERNELS: Final = (45, 51, 57)

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from rtdecode.errors import ConfigError
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems.channel_merger import ChannelMerger, SubjectLayer
 from rtdecode_models.systems.encoder import Encoder
 from rtdecode_models.systems.options import read_options, target_width
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.systems.tsconv import fold_norm
 
 #: Samples in every dilated kernel.

@@ -13,9 +13,9 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems.encoder import Encoder
 from rtdecode_models.systems.labels import classes_of
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.systems.spectrogram import Spectrogram, standardised
 from rtdecode_models.systems.transformer import PostNormBlock, sinusoids
 

@@ -12,9 +12,9 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems.brainbert import BrainBertConfig, BrainBertEncoder
 from rtdecode_models.systems.encoder import Encoder
-from rtdecode_models.systems.shape import Shape
 
 
 class MaskedConfig(BrainBertConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.data.trials import Trials
 from rtdecode_models.systems.closed import ClosedForm
 from rtdecode_models.systems.labels import classes_of
-from rtdecode_models.systems.shape import Shape
 
 #: The matrix is squared so often: its power 2^12 leaves the largest eigenvalue wrong by 1e-4 of it at most.
 SQUARINGS = 12

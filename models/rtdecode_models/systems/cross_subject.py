@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from rtdecode.errors import ConfigError
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.data.trials import Trials
 from rtdecode_models.systems import registry
 from rtdecode_models.systems.encoder import Encoder
 from rtdecode_models.systems.fronts import BottleneckFront, Front, check_channels
 from rtdecode_models.systems.options import read_options
-from rtdecode_models.systems.shape import Shape
 
 #: Where parameters and buffers of the shared part stand, by name.
 TRUNK = "trunk."

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from rtdecode.errors import ConfigError
 from rtdecode.stream.fit import ledoit_wolf
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.data.trials import Trials
 from rtdecode_models.systems.closed import ClosedForm
 from rtdecode_models.systems.discriminant import Discriminant, labels_of
 from rtdecode_models.systems.labels import classes_of
 from rtdecode_models.systems.lda import log_variance
-from rtdecode_models.systems.shape import Shape
 
 
 class CSPConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rtdecode.errors import ConfigError
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.data.trials import Trials
 from rtdecode_models.systems.artifacts import artifacts
 from rtdecode_models.systems.encoder import Encoder
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.systems.transformer import sinusoids
 
 #: Samples of a token; the gate is opened token by token.

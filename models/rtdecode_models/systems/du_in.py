@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from rtdecode.errors import ConfigError
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems.encoder import Deployed, Encoder
 from rtdecode_models.systems.labels import classes_of
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.systems.transformer import PostNormBlock, sinusoids
 
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from rtdecode.errors import ConfigError
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems.du_in import DuInEncoder
 from rtdecode_models.systems.du_in_tokenizer import Codes, Quantizer, TokenizerConfig
 from rtdecode_models.systems.encoder import Encoder
-from rtdecode_models.systems.shape import Shape
 
 
 class MaskedConfig(TokenizerConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -13,9 +13,9 @@ import msgspec
 import torch
 from torch import Tensor, distributed, nn
 
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems.du_in import DuInConfig, DuInEncoder, SubjectLayer, block
 from rtdecode_models.systems.encoder import Encoder
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.systems.transformer import sinusoids
 
 #: Rounds of k-means on the first batch of training.

@@ -11,9 +11,9 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems.encoder import Encoder
 from rtdecode_models.systems.labels import classes_of
-from rtdecode_models.systems.shape import Shape
 
 #: Largest norms of a spatial filter and of a class's weights, as published.
 SPATIAL_NORM, CLASS_NORM = 1.0, 0.25

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rtdecode.errors import ConfigError
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.data.trials import Trials
 from rtdecode_models.systems.encoder import Encoder
 from rtdecode_models.systems.labels import classes_of
 from rtdecode_models.systems.ricci import channel_affinity, laplacian_eigenmap, normalised_adjacency, ricci_flow
-from rtdecode_models.systems.shape import Shape
 
 #: Added to the power of windows of order one, so that silence has a logarithm.
 FLOOR = 1e-6

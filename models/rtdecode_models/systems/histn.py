@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems.encoder import Encoder
 from rtdecode_models.systems.histn_folded import FoldedHiSTN
 from rtdecode_models.systems.labels import classes_of
-from rtdecode_models.systems.shape import Shape
 
 #: The Emotiv EPOC's electrodes, counter-clockwise around the head from the left of the forehead.
 ELECTRODES = ("AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "FC6", "F4", "F8", "AF4")

@@ -1,6 +1,6 @@
 """Which label a classifier decodes, and how many classes it has."""
 
-from rtdecode_models.systems.shape import Shape
+from rtdecode_models.data.shape import Shape
 
 
 def classes_of(shape: Shape, label: str) -> int:

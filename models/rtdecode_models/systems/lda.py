@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.data.trials import Trials
 from rtdecode_models.systems.closed import ClosedForm
 from rtdecode_models.systems.discriminant import Discriminant, labels_of
 from rtdecode_models.systems.labels import classes_of
-from rtdecode_models.systems.shape import Shape
 
 
 class LDAConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 from torch import Tensor, nn
 
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems.encoder import Encoder
 from rtdecode_models.systems.options import read_options, target_width
-from rtdecode_models.systems.shape import Shape
 
 
 class MixerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

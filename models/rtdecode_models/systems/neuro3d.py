@@ -15,10 +15,10 @@ import msgspec
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems.decimation import Decimation
 from rtdecode_models.systems.encoder import Encoder
 from rtdecode_models.systems.labels import classes_of
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.systems.transformer import sinusoids
 
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems.encoder import Encoder
-from rtdecode_models.systems.shape import Shape
 
 #: Pieces of time that the features of a window are averaged over.
 PIECES = 4

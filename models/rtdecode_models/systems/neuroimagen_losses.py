@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rtdecode_models.data.batch import Batch, label_of, output_of, target_of
 from rtdecode_models.data.trials import Trials
 from rtdecode_models.systems.ssim import SSIM, WINDOW
-from rtdecode_models.training.batch import Batch
-from rtdecode_models.training.losses_spec import label_of, output_of, target_of
 
 
 class MapOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 from torch import Tensor, nn
 
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems.encoder import Encoder
 from rtdecode_models.systems.options import left_out, read_options, target_width
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.systems.tsconv import FoldedTemporalSpatial, Projection, TemporalSpatial
 
 #: Standard deviation of the first weights.

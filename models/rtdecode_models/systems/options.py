@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from rtdecode.errors import ConfigError
-from rtdecode_models.systems.shape import Shape
+from rtdecode_models.data.shape import Shape
 
 Config = TypeVar("Config", bound=msgspec.Struct)
 

@@ -7,9 +7,9 @@ from typing import Any, Protocol, cast
 import msgspec
 
 from rtdecode.errors import ConfigError
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems.encoder import Encoder
 from rtdecode_models.systems.options import check_finite, check_layers
-from rtdecode_models.systems.shape import Shape
 
 #: Name in a recipe -> module under ``rtdecode_models.systems`` and the function there that builds it.
 SYSTEMS: dict[str, str] = {

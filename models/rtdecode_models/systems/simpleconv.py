@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 from torch import Tensor, nn
 
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems.encoder import Encoder
 from rtdecode_models.systems.labels import classes_of
-from rtdecode_models.systems.shape import Shape
 
 #: By how much the width grows from one block to the next, as published.
 GROWTH = 1.414

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from rtdecode_models.training.batch import Batch
+from rtdecode_models.data.batch import Batch
 from rtdecode_models.training.training_spec import Augment, ChannelDropout, Mixup, Noise, Repetitions, Shift
 
 #: From rows of the training set to the mean window over each row's repetitions, (batch, time, channels).

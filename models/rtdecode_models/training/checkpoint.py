@@ -27,10 +27,10 @@ from rtdecode.encode.manifest import Contract
 from rtdecode.errors import ConfigError
 from rtdecode.stream.steps import Conditioning
 from rtdecode.stream.window import WindowSpec
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.data.source import Deployed
 from rtdecode_models.systems.encoder import Encoder
 from rtdecode_models.systems.ensemble import Ensemble
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.training.folder import write_whole
 from rtdecode_models.training.network import make_system
 from rtdecode_models.training.recipe import Recipe

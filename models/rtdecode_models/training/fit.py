@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rtdecode.errors import ConfigError
+from rtdecode_models.data.batch import Batch
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.data.trials import Trials
 from rtdecode_models.systems.closed import ClosedForm
 from rtdecode_models.systems.encoder import Encoder
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.training.augment import augment
-from rtdecode_models.training.batch import Batch
 from rtdecode_models.training.evaluate import task_scores
 from rtdecode_models.training.identity import identity
 from rtdecode_models.training.losses import Objective

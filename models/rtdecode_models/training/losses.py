@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from rtdecode.errors import ConfigError
+from rtdecode_models.data.batch import Batch
 from rtdecode_models.data.trials import Trials
-from rtdecode_models.training.batch import Batch
 from rtdecode_models.training.losses_classify import CrossEntropy, CrossEntropySpec, Own, OwnSpec, class_weights
 from rtdecode_models.training.losses_contrastive import (
     BiMixCo,

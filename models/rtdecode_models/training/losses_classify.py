@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from rtdecode.errors import ConfigError
+from rtdecode_models.data.batch import Batch, label_of, output_of
 from rtdecode_models.data.trials import Trials
 from rtdecode_models.systems.ordinal import gaussian_smoothing
-from rtdecode_models.training.batch import Batch
-from rtdecode_models.training.losses_spec import LossSpec, label_of, output_of
+from rtdecode_models.training.losses_spec import LossSpec
 
 
 class CrossEntropySpec(LossSpec, frozen=True, kw_only=True, tag="cross_entropy"):

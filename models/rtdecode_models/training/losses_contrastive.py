@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize, softplus
 
-from rtdecode_models.training.batch import Batch
-from rtdecode_models.training.losses_spec import LossSpec, Sides, check_widths, flat, output_of, target_of
+from rtdecode_models.data.batch import Batch, check_widths, output_of, target_of
+from rtdecode_models.training.losses_spec import LossSpec, Sides, flat
 
 #: Where every published logit scale begins: ln(1 / 0.07).
 LOG_SCALE = math.log(1 / 0.07)

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from rtdecode.errors import ConfigError
+from rtdecode_models.data.batch import Batch, check_widths, output_of, target_of
 from rtdecode_models.data.trials import Trials
-from rtdecode_models.training.batch import Batch
-from rtdecode_models.training.losses_spec import LossSpec, check_widths, flat, output_of, target_of
+from rtdecode_models.training.losses_spec import LossSpec, flat
 
 
 class MSESpec(LossSpec, frozen=True, kw_only=True, tag="mse"):

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from rtdecode.errors import ConfigError, RtdecodeError
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.data.trials import Trials
 from rtdecode_models.systems.encoder import Encoder
 from rtdecode_models.systems.registry import build
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.training.recipe import Init, Recipe
 
 

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rtdecode.errors import ConfigError, ProcessError
-from rtdecode_models.data.open import open_source
 from rtdecode_models.data.source import TrialSource
 from rtdecode_models.training.checkpoint import Trained, pretty
 from rtdecode_models.training.figures import draw_figures
 from rtdecode_models.training.fit import Hooks
 from rtdecode_models.training.folder import RESUME, claimed, folders_of, write_whole
+from rtdecode_models.training.open import open_source
 from rtdecode_models.training.parts import Workshop
 from rtdecode_models.training.recipe import Recipe, read_recipe
 from rtdecode_models.training.stop import Stop

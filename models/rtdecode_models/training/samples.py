@@ -6,8 +6,8 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from rtdecode.errors import ConfigError
+from rtdecode_models.data.batch import Batch
 from rtdecode_models.data.trials import Trials
-from rtdecode_models.training.batch import Batch
 
 
 class Samples:

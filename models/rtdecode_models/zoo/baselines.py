@@ -3,10 +3,10 @@
 from rtdecode.encode.manifest import ClassifyHead, Contract, ContractChannel
 from rtdecode.stream.steps import Conditioning, Filter
 from rtdecode.stream.window import Locked
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems.cca import CCA, CCAConfig
 from rtdecode_models.systems.csp_lda import CSPLDA, CSPConfig
 from rtdecode_models.systems.lda import LDA, LDAConfig
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.zoo.entry import Entry
 from rtdecode_models.zoo.motor_imagery import CUE, EEGMMIDB, EEGMMIDB_CHANNELS, FISTS_FEET, Heads, classify
 

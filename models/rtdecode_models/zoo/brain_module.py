@@ -4,8 +4,8 @@ from functools import partial
 
 from rtdecode.stream.steps import Conditioning
 from rtdecode.stream.window import WindowSpec
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems.brain_module import BrainModule, BrainModuleConfig
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.zoo.entry import Entry
 from rtdecode_models.zoo.galleries import stand_in
 from rtdecode_models.zoo.things import (

@@ -10,9 +10,9 @@ from rtdecode.encode.manifest import ClassifyHead, Contract, ContractChannel, Em
 from rtdecode.stream.steps import Conditioning, Laplacian, Scale
 from rtdecode.stream.window import Sliding
 from rtdecode_models.data.fitting import CENTER, SCALE
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.sites.contacts import sites
 from rtdecode_models.systems.brainbert import BrainBert, ProbeConfig
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.zoo.entry import Entry
 
 #: One shaft of eight contacts: six of them have both neighbours, and so a Laplacian.

@@ -10,10 +10,10 @@ from rtdecode.encode.manifest import ClassifyHead, Contract, ContractChannel, Em
 from rtdecode.stream.steps import Bipolar, Conditioning, Filter, Notch, Scale
 from rtdecode.stream.window import Locked
 from rtdecode_models.data.fitting import CENTER, SCALE
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.sites.contacts import bipolar_pairs
 from rtdecode_models.systems.du_in import DuIn, WordsConfig
 from rtdecode_models.systems.du_in_tokenizer import DuInTokenizer, TokenizerConfig
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.zoo.entry import Entry
 
 #: Two shafts of six contacts: ten bipolar channels, as many as the paper selects of each person.

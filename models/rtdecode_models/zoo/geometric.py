@@ -3,9 +3,9 @@
 from rtdecode.encode.manifest import ClassifyHead, EmbeddingHead
 from rtdecode.stream.steps import Conditioning, Filter, WindowScale
 from rtdecode.stream.window import Locked, Sliding
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems import denoiser, geometric
 from rtdecode_models.systems.histn import ELECTRODES
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.zoo.entry import Entry
 from rtdecode_models.zoo.histn import EPOC
 

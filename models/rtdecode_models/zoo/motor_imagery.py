@@ -10,8 +10,8 @@ from rtdecode.encode.manifest import ClassifyHead, Contract, ContractChannel, He
 from rtdecode.stream.steps import Conditioning, Filter, Matrix, Resample, Scale
 from rtdecode.stream.window import Locked
 from rtdecode_models.data.fitting import ALIGNMENT, CENTER, SCALE
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems.eegnet import EEGNet, EEGNetConfig
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.systems.simpleconv import EEGSimpleConv, SimpleConvConfig
 from rtdecode_models.zoo.entry import Entry
 

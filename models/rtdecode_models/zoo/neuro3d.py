@@ -3,8 +3,8 @@
 from rtdecode.encode.manifest import ClassifyHead, Contract, ContractChannel, EmbeddingHead
 from rtdecode.stream.steps import Clamp, Conditioning, Filter, WindowScale
 from rtdecode.stream.window import Locked
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems import neuro3d
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.zoo.entry import Entry
 
 #: 64 sites of the 10-10 system, as on a common cap; which ones EEG-3D used is not known here.

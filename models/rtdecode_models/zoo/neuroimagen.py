@@ -3,8 +3,8 @@
 from rtdecode.encode.manifest import Contract, ContractChannel, EmbeddingHead
 from rtdecode.stream.steps import Clamp, Conditioning, Filter, WindowScale
 from rtdecode.stream.window import Locked
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems import neuroimagen
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.zoo.entry import Entry
 
 #: 128 active electrodes by their 10-5 names, in the order of the maker's montage.

@@ -22,9 +22,9 @@ from rtdecode.stream.window import Locked, Sliding, WindowSpec
 from rtdecode_export.bundle import ExportReport, export_bundle
 from rtdecode_models.data.fitting import CENTER, SCALE
 from rtdecode_models.data.recordings import Recording, contract_of, cut, read_recording
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.sites.contacts import Referencing, contacts_of, referencing_step, sites
 from rtdecode_models.systems.registry import build
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.zoo import brainbert, du_in
 
 #: Windows that travel in the bundle, and those of them that its piece of recording holds.

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from rtdecode.encode.manifest import Contract
 from rtdecode.stream.steps import Conditioning
 from rtdecode.stream.window import Locked
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems.ridge import Ridge, RidgeConfig
-from rtdecode_models.systems.shape import Shape
 from rtdecode_models.zoo.entry import Entry
 from rtdecode_models.zoo.galleries import stand_in
 from rtdecode_models.zoo.things import (

@@ -14,7 +14,7 @@ from rtdecode.stream.steps import Baseline, Clamp, Conditioning, Filter, Matrix,
 from rtdecode.stream.window import Locked, Sliding
 from rtdecode_models.data.fitting import MEDIAN, RANGE, WHITENING
 from rtdecode_models.data.positions import positions_of
-from rtdecode_models.systems.shape import Shape
+from rtdecode_models.data.shape import Shape
 
 #: 63 electrodes of the 10-10 system at 1000 Hz; Fz was the reference.
 EEG_CHANNELS = (

@@ -3,7 +3,7 @@
 from functools import partial
 
 from rtdecode.stream.window import Locked
-from rtdecode_models.systems.shape import Shape
+from rtdecode_models.data.shape import Shape
 from rtdecode_models.systems.ubp import Ubp, UbpConfig
 from rtdecode_models.zoo.entry import Entry
 from rtdecode_models.zoo.galleries import stand_in
