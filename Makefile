@@ -16,10 +16,11 @@ WORKERS ?= 3
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: demo test lint format bench demo-bundle chaos-bundle schema clean help
+.PHONY: demo test test-triton lint format bench demo-bundle chaos-bundle schema clean help
 
 help:
 	@sed -n '2,4p' Makefile | sed 's/^# *//'
+	@echo "  make test-triton   the tests that need a Triton server (150 MB are installed for it)"
 	@echo "  make lint          ruff and mypy"
 	@echo "  make bench         the benchmarks that need no accelerator"
 	@echo "  make demo-bundle   train the demo's model again"
@@ -31,6 +32,11 @@ demo: $(DEMO)/ready
 
 test: $(DEV)/ready
 	$(DEV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# A real Triton server on the CPU. Its wheel carries the server; what else it asks for is not needed, and clashes.
+test-triton: $(DEV)/ready
+	$(DEV)/bin/python $(PIP) --no-deps nvidia-pytriton==0.7.0
+	$(DEV)/bin/python -m pytest -m triton $(ARGS)
 
 lint: $(DEV)/ready
 	$(DEV)/bin/ruff check .

@@ -1,7 +1,7 @@
 """The Engine protocol: an encoder that may work while it listens."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -21,11 +21,11 @@ class EngineInfo:
         Library and version, e.g. ``onnxruntime 1.31.1``.
     provider : str
         The provider in use, read back from the runtime after the session was made: ``cpu``, ``cuda``, ``tensorrt``,
-        ``openvino``.
+        ``tensorrt-native``, ``openvino``, ``triton``.
     precision : str
         ``fp32``, ``fp16``, ``bf16`` or ``int8``.
     threads : int
-        Threads inside one operator.
+        Threads inside one operator; 0 where a server decides.
     input_shape : tuple of int
         (time, channels) of one window.
     input_name : str
@@ -34,6 +34,8 @@ class EngineInfo:
         The provider that the configuration named; empty where it is `provider`.
     output_shapes : tuple of (str, tuple of int)
         Shape of each output of one window, without the batch axis.
+    more : tuple of (str, str or int)
+        What else there is to know of this provider, by name.
     """
 
     runtime: str
@@ -44,6 +46,7 @@ class EngineInfo:
     input_name: str = ""
     asked: str = ""
     output_shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    more: tuple[tuple[str, str | int], ...] = ()
 
     @property
     def fell_back(self) -> bool:
@@ -61,6 +64,7 @@ class EngineInfo:
             "threads": self.threads,
             "input_shape": self.input_shape,
             **{f"output_shape.{name}": shape for name, shape in self.output_shapes},
+            **dict(self.more),
         }
 
 
@@ -104,4 +108,25 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Let go of the runtime."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Something to tell about an engine: a word for the event, a sentence, details."""
+
+    event: str
+    text: str
+    details: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+
+
+class RemoteEngine(Engine, Protocol):
+    """An engine whose windows leave this process, and may not come back. Its `info` is of the last window."""
+
+    def allow(self, until: float) -> None:
+        """The next window is of no use after this host time (infinity: whenever it comes)."""
+        ...
+
+    def news(self) -> list[News]:
+        """What happened to the server since the last call."""
         ...

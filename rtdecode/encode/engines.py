@@ -7,10 +7,14 @@ from types import MappingProxyType
 from rtdecode.encode.bundle import Bundle
 from rtdecode.encode.consistency import check_gallery, check_labels
 from rtdecode.encode.engine import Engine
+from rtdecode.encode.golden import check_encoder
+from rtdecode.encode.kserve import TritonServer
 from rtdecode.encode.manifest import ClassifyHead, RetrieveHead
 from rtdecode.encode.onnx import WARMUP, Fallback, OnnxEngine
 from rtdecode.encode.openvino import OpenVinoEngine
 from rtdecode.encode.providers import OptionValue, find_provider
+from rtdecode.encode.triton import TritonEngine
+from rtdecode.encode.triton_link import TritonLink
 from rtdecode.errors import BundleError, ProviderError
 
 _NO_OPTIONS: Mapping[str, OptionValue] = MappingProxyType({})
@@ -25,6 +29,7 @@ def make_engine(
     spinning: bool = False,
     warmup: int = WARMUP,
     options: Mapping[str, OptionValue] = _NO_OPTIONS,
+    triton: TritonServer | None = None,
 ) -> Engine:
     """Make the engine for a bundle's encoder, warmed up, and check its shapes against the bundle.
 
@@ -38,14 +43,18 @@ def make_engine(
         Whether the CPU may stand in where the provider cannot be had.
     threads, spinning, warmup, options
         As for `OnnxEngine`.
+    triton : TritonServer, optional
+        A server that encodes in place of this process; `provider` is then the CPU's, for where it cannot.
 
     Raises
     ------
     ProviderError, EngineError
-        The provider or the runtime is not to be had.
+        The provider, the server or the runtime is not to be had.
     BundleError
         The ONNX file does not load, or its shapes do not fit the bundle.
     """
+    if triton is not None:
+        return _on_triton(bundle, triton, fallback, threads, warmup)
     onnx = bundle.onnx_bytes()
     precision = bundle.manifest.encoder.precision
     engine: Engine
@@ -71,6 +80,32 @@ def make_engine(
         engine.close()
         raise
     return engine
+
+
+def _on_triton(bundle: Bundle, server: TritonServer, fallback: Fallback, threads: int, warmup: int) -> Engine:
+    encoder = bundle.manifest.encoder
+
+    def open_link() -> TritonLink:
+        link = TritonLink(server, encoder.outputs, precision=encoder.precision, warmup=warmup)
+        try:
+            check_engine(bundle, link)
+            check_encoder(bundle, link)
+        except BundleError as error:
+            link.close()
+            if link.lost:
+                raise ProviderError(f"the Triton server {server.url} was lost: {error}") from error
+            raise type(error)(
+                f"the model {server.model!r} on the Triton server {server.url} is not the bundle's encoder: {error}"
+            ) from error
+        return link
+
+    local = make_engine(bundle, threads=threads, warmup=warmup) if fallback == "allow" else None
+    try:
+        return TritonEngine(open_link, server.timeout_s, local)
+    except BaseException:
+        if local is not None:
+            local.close()
+        raise
 
 
 def _openvino(
