@@ -6,7 +6,7 @@ and other noise as well as for other weights. Scores are those of single test tr
     python benchmarks/known_answer.py ../shared/data/things_clip --out /tmp/known-answer --jobs 2 [--write]
 
 What is in ``--out`` already is not run again, so that a run that was broken off goes on. ``--write`` puts the table
-where `rtdecode zoo` reads it.
+where `rtdecode zoo` reads it, and into docs/simulated.md.
 """
 
 import argparse
@@ -27,6 +27,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = ROOT / "models" / "recipes" / "zoo"
 RESULTS = ROOT / "models" / "rtdecode_models" / "zoo" / "results.json"
+PAGE = ROOT / "docs" / "simulated.md"
+#: The first cells of the page's table, by which it is found.
+HEADER = "| system | experiment | score | baseline | gain, by seed | ceiling | share | baseline's | minutes |"
 
 #: What each experiment's encoders are measured against: tables ``model``, of which the best counts, and what is scored.
 RIDGE = (
@@ -228,7 +231,27 @@ def write(entries: dict[str, dict[str, Any]]) -> None:
     before = json.loads(RESULTS.read_bytes())["entries"] if RESULTS.is_file() else {}
     table = {"written": f"{datetime.now(UTC):%Y-%m-%d}", "entries": dict(sorted({**before, **entries}.items()))}
     RESULTS.write_text(json.dumps(table, indent=1) + "\n", "utf-8")
-    print(f"written: {RESULTS.relative_to(ROOT)}")
+    lines = PAGE.read_text("utf-8").split("\n")
+    first = lines.index(HEADER)
+    last = next(at for at in range(first, len(lines)) if not lines[at].startswith("|"))
+    lines[first:last] = [HEADER, "|---" * 9 + "|", *rows(table["entries"])]
+    PAGE.write_text("\n".join(lines), "utf-8")
+    print(f"written: {RESULTS.relative_to(ROOT)}, {PAGE.relative_to(ROOT)}")
+
+
+def rows(entries: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """The page's rows: for each encoder its scores, the baseline's, what it gains on each seed, and the shares."""
+    for name, entry in entries.items():
+        first = [name, entry["experiment"], f"{entry.get('minutes', 0):.1f}"]
+        for metric, row in entry["scores"].items():
+            score, baseline = (f"{row[key]['mean']:.3f} ± {row[key]['sd'] or 0:.3f}" for key in ("score", "baseline"))
+            gain = " ".join(f"{each:+.3f}" for each in row["gain"]["each"])
+            shares = " | ".join(f"{row[key]['mean']:.2f}" for key in ("share", "baseline_share"))
+            yield (
+                f"| {first[0]} | {first[1]} | {metric} {score} | {baseline} | {gain} | {row['ceiling']['mean']:.3f} | "
+                f"{shares} | {first[2]} |"
+            )
+            first = ["", "", ""]
 
 
 if __name__ == "__main__":
