@@ -4,6 +4,7 @@
 
     RtdecodeError                 1   (base; never raised itself)
     ├── ConfigError               2   the TOML file or a command's arguments
+    │   └── AdmissionError        2   a pipeline that would be more than its process or the machine can do
     ├── SourceError               3   a stream or a recording
     │   ├── StreamNotFoundError   3   nothing matched within the timeout
     │   ├── RecordingError        3   a file that is empty, cut short or unreadable
@@ -36,6 +37,10 @@ class ConfigError(RtdecodeError):
     """The configuration, or an argument of a command, is wrong."""
 
     exit_code = 2
+
+
+class AdmissionError(ConfigError):
+    """A pipeline is refused, since it and those before it are predicted to be more than can be done in time."""
 
 
 class SourceError(RtdecodeError):

@@ -36,7 +36,7 @@ def control(
     given = arguments or []
     patience = timeout if timeout is not None else 60.0 if verb == "swap" else 5.0
     if "://" in target:
-        reached = {"process": target}
+        reached = {_ENDPOINT: target}
     else:
         from rtdecode.config import load
 
@@ -46,19 +46,21 @@ def control(
             answers = {name: _status(endpoint, name, patience) for name, endpoint in _chosen(reached, names).items()}
         case "stop", [*names]:
             # acquire first: the decoders then end by themselves, with everything decoded
-            names = names or [next(iter(reached))]
-            answers = {name: ask(where, Stop(), patience, name) for name, where in _chosen(reached, names).items()}
-        case "swap", [*name, bundle] if len(name) == (0 if len(reached) == 1 else 1):
-            request = Swap(bundle=str(Path(bundle).absolute()), seconds=seconds)
+            names = names or _owners(reached)
             answers = {
-                one: ask(where, request, patience, one)
+                name: ask(where, Stop(pipeline=_pipeline(name)), patience, name)
+                for name, where in _chosen(reached, names).items()
+            }
+        case "swap", [*name, bundle] if len(name) == (0 if len(reached) == 1 else 1):
+            path = str(Path(bundle).absolute())
+            answers = {
+                one: ask(where, Swap(pipeline=_pipeline(one), bundle=path, seconds=seconds), patience, one)
                 for one, where in _chosen(reached, name or list(reached)).items()
             }
         case "swap", _:
             raise ConfigError("swap takes PIPELINE BUNDLE (for an endpoint: BUNDLE)")
         case "record", [("start" | "stop") as what]:
-            one = next(iter(reached))  # acquire, or the endpoint that was named
-            answers = {one: ask(reached[one], Record(on=what == "start"), patience, one)}
+            answers = {one: ask(reached[one], Record(on=what == "start"), patience, one) for one in _owners(reached)}
         case "record", _:
             raise ConfigError("record takes start or stop")
         case _:
@@ -70,6 +72,20 @@ def control(
     silent = [name for name, answer in answers.items() if answer.get("state") == "silent"]
     if silent:
         raise ProcessError(f"{', '.join(silent)} did not answer within {patience:g} s; is the session running?")
+
+
+#: What an endpoint that is named itself is called in the answer.
+_ENDPOINT = "process"
+
+
+def _owners(reached: dict[str, str]) -> list[str]:
+    """Those that own sources; or the endpoint that was named."""
+    return [name for name in reached if not _pipeline(name)]
+
+
+def _pipeline(name: str) -> str:
+    """Whom to address there: a pipeline may share its process, which any other has for itself."""
+    return "" if name == _ENDPOINT or name.partition(".")[0] == "acquire" else name
 
 
 def _chosen(reached: dict[str, str], names: list[str]) -> dict[str, str]:
@@ -84,7 +100,7 @@ def _status(endpoint: str, name: str, timeout: float) -> dict[str, Any]:
     from rtdecode.daemon.control import Status, ask
 
     try:
-        return ask(endpoint, Status(), timeout, name)
+        return ask(endpoint, Status(pipeline=_pipeline(name)), timeout, name)
     except ProcessError as error:
         return {"state": "silent", "error": str(error)}
 

@@ -118,7 +118,7 @@ def _settings(recording: Path, bundle: Path | None, config: Path | None, pipelin
     if pipeline is None and len(loaded.pipelines) != 1:
         raise ConfigError(f"{config} has {len(loaded.pipelines)} pipelines; say which with --pipeline NAME")
     name = pipeline or next(iter(loaded.pipelines))
-    chosen, of = loaded.pipeline(name), loaded.source
+    chosen, of = loaded.pipeline(name), loaded.source_of(name)
     if isinstance(of, SimulatedConfig):
         source = RecordingSource(recording)
     else:

@@ -14,6 +14,7 @@ from rtdecode.config.sections import (
     RecordingConfig,
     SessionConfig,
     SimulatedConfig,
+    SourceConfig,
     ZmqConfig,
 )
 
@@ -28,6 +29,7 @@ __all__ = [
     "RecordingConfig",
     "SessionConfig",
     "SimulatedConfig",
+    "SourceConfig",
     "ZmqConfig",
     "load",
     "parse",

@@ -69,7 +69,7 @@ def _walk(loc: tuple[int | str, ...]) -> tuple[list[type[BaseModel]], str]:
         if isinstance(part, int):
             place += f"[{part}]"
             continue
-        if _TAGS.get(part) in here and len(here) > 1:
+        if not open_keys and _TAGS.get(part) in here and len(here) > 1:
             here = [_TAGS[part]]
             continue
         place += f".{part}" if place else part

@@ -10,8 +10,17 @@ from pydantic import ValidationError
 
 from rtdecode.config.explain import explain
 from rtdecode.config.kinds import wrong_kinds
+from rtdecode.config.many import spread
 from rtdecode.config.problems import InvalidConfigError, Problem, key_lines, with_line
-from rtdecode.config.sections import Config, FieldTripConfig, PipelineConfig, RecordingConfig, ZmqConfig
+from rtdecode.config.sections import (
+    Config,
+    FieldTripConfig,
+    PipelineConfig,
+    RecordingConfig,
+    SourceConfig,
+    TritonConfig,
+    ZmqConfig,
+)
 from rtdecode.errors import ConfigError
 from rtdecode.wire.endpoint import check_endpoint
 
@@ -59,7 +68,8 @@ def parse(text: str, path: Path) -> Config:
     ]
     config: Config | None = None
     try:
-        config = _resolved(Config.model_validate(data), path)
+        config, several = spread(_resolved(Config.model_validate(data), path))
+        problems += [with_line(problem, lines) for problem in several]
     except ValidationError as error:
         problems += [with_line(explain(detail), lines) for detail in error.errors()]
     told = {problem.place for problem in problems}
@@ -72,13 +82,8 @@ def parse(text: str, path: Path) -> Config:
 def _resolved(config: Config, path: Path) -> Config:
     """`config` with absolute paths."""
     folder = path.parent
-    source = config.source
-    if isinstance(source, RecordingConfig):
-        source = source.model_copy(update={"path": folder / source.path})
-    if isinstance(source, FieldTripConfig) and source.sensors is not None:
-        source = source.model_copy(update={"sensors": folder / source.sensors})
-    if isinstance(source, ZmqConfig):
-        source = source.model_copy(update={"endpoint": _absolute(source.endpoint, folder)})
+    source = None if config.source is None else _resolved_source(config.source, folder)
+    sources = {name: _resolved_source(one, folder) for name, one in config.sources.items()}
     bus = config.bus if config.bus.dir is None else config.bus.model_copy(update={"dir": folder / config.bus.dir})
     if bus.share is not None:
         bus = bus.model_copy(update={"share": _absolute(bus.share, folder)})
@@ -86,9 +91,20 @@ def _resolved(config: Config, path: Path) -> Config:
     if recording is not None:
         recording = recording.model_copy(update={"dir": folder / recording.dir})
     pipelines = {name: _resolved_pipeline(pipeline, folder) for name, pipeline in config.pipelines.items()}
-    resolved = config.model_copy(update={"source": source, "bus": bus, "recording": recording, "pipelines": pipelines})
+    update = {"source": source, "sources": sources, "bus": bus, "recording": recording, "pipelines": pipelines}
+    resolved = config.model_copy(update=update)
     resolved._path = path
     return resolved
+
+
+def _resolved_source(source: SourceConfig, folder: Path) -> SourceConfig:
+    if isinstance(source, RecordingConfig):
+        return source.model_copy(update={"path": folder / source.path})
+    if isinstance(source, FieldTripConfig) and source.sensors is not None:
+        return source.model_copy(update={"sensors": folder / source.sensors})
+    if isinstance(source, ZmqConfig):
+        return source.model_copy(update={"endpoint": _absolute(source.endpoint, folder)})
+    return source
 
 
 def _resolved_pipeline(pipeline: PipelineConfig, folder: Path) -> PipelineConfig:
@@ -98,8 +114,14 @@ def _resolved_pipeline(pipeline: PipelineConfig, folder: Path) -> PipelineConfig
             "variant": None if pipeline.variant is None else folder / pipeline.variant,
             "publish": _absolute(pipeline.publish, folder),
             "interpolation": None if pipeline.interpolation is None else folder / pipeline.interpolation,
+            "triton": None if pipeline.triton is None else _resolved_triton(pipeline.triton, folder),
         }
     )
+
+
+def _resolved_triton(server: TritonConfig, folder: Path) -> TritonConfig:
+    files = {name: getattr(server, name) for name in ("ca", "certificate", "key")}
+    return server.model_copy(update={name: folder / file for name, file in files.items() if file is not None})
 
 
 def _absolute(endpoint: str, folder: Path) -> str:
@@ -118,13 +140,21 @@ def _name_problems(data: Mapping[str, Any]) -> Iterator[Problem]:
                 f"pipelines.{name}",
                 f"{name!r} cannot name a pipeline; expected 1 to 64 letters, digits, - and _ (no dots)",
             )
+    sources = data.get("sources")
+    for name in sources if isinstance(sources, dict) else ():
+        if not _NAME.fullmatch(name):
+            yield Problem(
+                f"sources.{name}", f"{name!r} cannot name a source; expected 1 to 64 letters, digits, - and _ (no dots)"
+            )
 
 
 def _endpoint_problems(data: Mapping[str, Any], folder: Path) -> Iterator[Problem]:
     """From the raw file, so that what else is wrong hides nothing."""
-    yield from _single_endpoint(data, folder, "source", "endpoint", connects=True)
-    yield from _single_endpoint(data, folder, "bus", "share", connects=False)
+    for place, table in _source_tables(data):
+        yield from _single_endpoint(table, folder, place, "endpoint", connects=True)
+    yield from _single_endpoint(data.get("bus"), folder, "bus", "share", connects=False)
     pipelines = data.get("pipelines")
+    apart = "processes" not in data and "sources" not in data  # else `spread` knows which of them share a process
     seen = dict(_bound_elsewhere(data, folder))
     for name, pipeline in pipelines.items() if isinstance(pipelines, dict) else ():
         publish = pipeline.get("publish") if isinstance(pipeline, dict) else None
@@ -137,17 +167,28 @@ def _endpoint_problems(data: Mapping[str, Any], folder: Path) -> Iterator[Proble
         except ConfigError as error:
             yield Problem(place, str(error))
             continue
-        first = next((what for other, what in seen.items() if _collide(endpoint, other)), None)
+        first = next(
+            (what for other, what in seen.items() if _collide(endpoint, other) and (apart or endpoint != other)), None
+        )
         if first is not None:
             yield Problem(place, f"{endpoint} is where {first}; expected an endpoint of its own")
         seen.setdefault(endpoint, f"pipeline {name!r} publishes")
 
 
+def _source_tables(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Each source's table, and where it stands."""
+    yield "source", data.get("source")
+    sources = data.get("sources")
+    for name, table in sources.items() if isinstance(sources, dict) else ():
+        yield f"sources.{name}", table
+
+
 def _bound_elsewhere(data: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, str]]:
     """Endpoints that *acquire* binds, and what it does there."""
-    source, bus = data.get("source"), data.get("bus")
-    if isinstance(source, dict) and source.get("bind") is True and isinstance(source.get("endpoint"), str):
-        yield _absolute(source["endpoint"], folder), "the source listens (source.endpoint)"
+    bus = data.get("bus")
+    for place, source in _source_tables(data):
+        if isinstance(source, dict) and source.get("bind") is True and isinstance(source.get("endpoint"), str):
+            yield _absolute(source["endpoint"], folder), f"the source listens ({place}.endpoint)"
     if isinstance(bus, dict) and isinstance(bus.get("share"), str):
         share = _absolute(bus["share"], folder)
         yield share, "the samples are shared (bus.share)"
@@ -168,10 +209,7 @@ def _collide(one: str, other: str) -> bool:
     return port == port_2 and port not in ("0", "*") and (host == host_2 or bool(everywhere & {host, host_2}))
 
 
-def _single_endpoint(
-    data: Mapping[str, Any], folder: Path, section: str, key: str, *, connects: bool
-) -> Iterator[Problem]:
-    table = data.get(section)
+def _single_endpoint(table: Any, folder: Path, section: str, key: str, *, connects: bool) -> Iterator[Problem]:
     if not isinstance(table, dict):
         return
     endpoint = table.get(key)

@@ -46,6 +46,20 @@ class SessionConfig(_Section):
     """Seconds that a process may take to be ready, beyond the source's `timeout_s`; an engine may have to be built."""
 
 
+class ProcessesConfig(_Section):
+    """How many processes a session has, and whether they may be given more than they can do."""
+
+    acquire: int | None = Field(default=None, ge=1, le=256)
+    """Processes that own sources, each a row of them; one for every 64 sources where absent."""
+    decode: int | None = Field(default=None, ge=1, le=256)
+    """Processes that run pipelines, each a row of them. Where absent: one for each pipeline for up to 8 of them (a
+    crash costs one pipeline), as many as there are CPUs for more (a crash costs all that are in it)."""
+    admission: Literal["refuse", "warn", "off"] | None = None
+    """A pipeline whose predicted load, with those before it, is more than its process or the machine can do: ``refuse``
+    (an error, with the figures), ``warn``, or ``off``. Where absent: ``refuse`` where pipelines share a process, and
+    ``warn`` where none do."""
+
+
 class ProcessRealtime(_Section):
     """Real-time settings of one kind of process."""
 
@@ -440,19 +454,72 @@ class QualityConfig(_Section):
         return self
 
 
+class TritonConfig(_Section):
+    """A shared Triton server that encodes a pipeline's windows."""
+
+    url: str
+    """``HOST:PORT`` of its gRPC endpoint."""
+    model: str = Field(min_length=1)
+    """Name of the model in its repository."""
+    version: str = ""
+    """Version of the model; empty for the one that the server chooses."""
+    timeout_ms: Positive = 1000
+    """How long one window may take at most. With a budget, what is left of it where that is less."""
+    shared_memory: Literal["auto", "on", "off"] = "auto"
+    """Whether windows go through memory that both processes see: ``auto``, where the server is on this machine and can."""
+    tls: bool = False
+    """Whether the connection is encrypted, and the server has to prove who it is."""
+    ca: Path | None = None
+    """With `tls`: file (PEM) of the authorities that it is believed by; the system's where there is none."""
+    certificate: Path | None = None
+    """With `tls`: file (PEM) by which this machine proves who it is; together with `key`."""
+    key: Path | None = None
+    """With `tls`: file (PEM) of the certificate's private key."""
+
+    @field_validator("url")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        host, colon, port = value.rpartition(":")
+        if not (host and colon and port.isdecimal() and 0 < int(port) < 65536) or "/" in value:
+            raise ValueError(f"is {value!r}; expected HOST:PORT of the server's gRPC endpoint, e.g. 127.0.0.1:8001")
+        return value
+
+    @model_validator(mode="after")
+    def _whole_tls(self) -> "TritonConfig":
+        given = [key for key in ("ca", "certificate", "key") if getattr(self, key) is not None]
+        if given and not self.tls:
+            raise ValueError(f"has {', '.join(given)} without tls; expected tls = true")
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("has one of certificate and key; expected both or neither")
+        return self
+
+
 class PipelineConfig(_Section):
-    """One bundle, decoding the source in a process of its own."""
+    """One bundle, decoding one source."""
 
     bundle: Path
     """Folder or zip; relative to the configuration's folder."""
     publish: str
-    """Where results go: ``tcp://HOST:PORT`` (port 0 takes a free one) or ``ipc://PATH``."""
-    provider: Literal["cpu", "cuda", "tensorrt", "openvino"] = "cpu"
+    """Where results go: ``tcp://HOST:PORT`` (port 0 takes a free one) or ``ipc://PATH``. Pipelines of one process may
+    share one. Where a pipeline of many sources runs in several processes, they take this port and the next ones
+    (``PATH``, ``PATH.2``...)."""
+    source: str | tuple[str, ...] = ""
+    """Which of the `sources`; the only one where absent. With a list, or ``"*"`` for all, there is one pipeline for
+    each, called ``NAME-SOURCE``."""
+    provider: Literal["cpu", "cuda", "tensorrt", "tensorrt-native", "openvino"] = "cpu"
     """What the encoder runs on."""
     fallback: Literal["forbid", "allow"] = "forbid"
-    """Whether another provider may be used where the named one is not to be had."""
+    """Whether the CPU may stand in where the provider, or the server, is not to be had."""
+    engine: Literal["local", "triton"] = "local"
+    """``triton``: windows are sent to a Triton server that holds the bundle's encoder, named in `triton`; `provider` is
+    then the server's affair, and with ``fallback = "allow"`` the bundle's own encoder stands in on the CPU here."""
+    triton: TritonConfig | None = None
+    """The server, for ``engine = "triton"``."""
     threads: int = Field(default=1, ge=1, le=1024)
     """Threads inside one operator of the encoder."""
+    incremental: Literal["auto", "off"] = "auto"
+    """``auto``: the encoder works on samples as they come, where the bundle was split for that and the windows fit;
+    ``off``: it is run on whole windows, when they are due."""
     channels: Literal["strict", "by-name"] = "strict"
     """``strict``: the stream's data channels are the contract's, in its order; ``by-name``: they are picked by name."""
     windows: tuple[WindowConfig, ...] = ()
@@ -502,6 +569,18 @@ class PipelineConfig(_Section):
         return self
 
     @model_validator(mode="after")
+    def _engine_and_server(self) -> "PipelineConfig":
+        if (self.engine == "triton") != (self.triton is not None):
+            there = "no server" if self.triton is None else f"a server, and engine is {self.engine!r}"
+            raise ValueError(f"has {there}; expected both engine = 'triton' and a section triton, or neither")
+        if self.engine == "triton" and self.provider != "cpu":
+            raise ValueError(
+                f"has engine = 'triton' with provider = {self.provider!r}; what a server runs on is set there: expected "
+                "no provider"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _bad_and_matrix(self) -> "PipelineConfig":
         if bool(self.bad) != (self.interpolation is not None):
             has, lacks = ("bad", "interpolation") if self.bad else ("interpolation", "bad")
@@ -531,8 +610,12 @@ class Config(_Section):
 
     session: SessionConfig = SessionConfig()
     """What this run is called, and when it ends."""
-    source: SourceConfig
-    """Where samples come from."""
+    source: SourceConfig | None = None
+    """Where samples come from. Exactly one of `source` and `sources`."""
+    sources: dict[str, SourceConfig] = {}
+    """Where samples come from, where there are several streams: by name (letters, digits, ``-`` and ``_``)."""
+    processes: ProcessesConfig = ProcessesConfig()
+    """How many processes there are."""
     realtime: RealtimeConfig = RealtimeConfig()
     """Real-time settings, used where the system permits them. Linux alone."""
     bus: BusConfig = BusConfig()
@@ -544,10 +627,34 @@ class Config(_Section):
 
     _path: Path = PrivateAttr(default=Path())
 
+    @model_validator(mode="after")
+    def _one_form(self) -> "Config":
+        if self.source is not None and self.sources:
+            raise ValueError("has both [source] and [sources]; expected one of them")
+        if self.source is None and not self.sources:
+            raise ValueError("source is missing; expected [source], or [sources.NAME] for each of several streams")
+        return self
+
     @property
     def path(self) -> Path:
         """The file it was loaded from."""
         return self._path
+
+    @property
+    def inputs(self) -> dict[str, SourceConfig]:
+        """The sources by name; a single one has none (an empty string)."""
+        return self.sources if self.source is None else {"": self.source}
+
+    def source_of(self, pipeline: str) -> SourceConfig:
+        """The source that a pipeline decodes."""
+        source = self.pipeline(pipeline).source
+        assert isinstance(source, str)  # since `load` gives one for each source
+        return self.inputs[source]
+
+    @property
+    def paced(self) -> bool:
+        """Whether every source is a recording or a simulation, which waits for its decoders."""
+        return all(isinstance(source, RecordingConfig | SimulatedConfig) for source in self.inputs.values())
 
     def pipeline(self, name: str) -> PipelineConfig:
         """The pipeline called `name`; raises `ConfigError`, naming those there are."""

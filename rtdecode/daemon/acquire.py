@@ -1,61 +1,47 @@
-"""*acquire*: the process that owns the source.
+"""*acquire*: the process that owns the source, or a row of them.
 
-One thread takes samples from the source and hands them on at once: into the log, and to every subscriber. It also
-watches how the source is, and publishes each change. A second one answers: what the log still holds, and the control
-socket. Neither waits for a decoder.
+One thread takes samples from each source and hands them on at once: into its log, and to every subscriber. It also
+watches how each is, and publishes each change. A second one answers: what the logs still hold, and the control socket.
+Neither waits for a decoder.
 """
 
 import contextlib
 import gc
 import os
-import secrets
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
-import numpy as np
 import structlog
 import zmq
 
 from rtdecode import hostclock
 from rtdecode.config import Config, RecordingConfig, SimulatedConfig
+from rtdecode.config.processes import layout
 from rtdecode.daemon import bus, control
-from rtdecode.daemon.account import SourceAccount
 from rtdecode.daemon.endpoints import endpoints, log_of, prepare
-from rtdecode.daemon.log import ReplayLog
 from rtdecode.daemon.process import Stop
-from rtdecode.daemon.recording import ERRORS, Recording
+from rtdecode.daemon.reader import READ_TIMEOUT_S, Reader
 from rtdecode.daemon.rpc import Server, bind
-from rtdecode.daemon.sources import make_source
+from rtdecode.daemon.sources import make_sources
 from rtdecode.errors import ConfigError, NotRecordedError, ProcessError, RtdecodeError
-from rtdecode.signal import Batch, Notice, SourceState, StreamInfo
 from rtdecode.sources.base import Source
 from rtdecode.wire.clock import clock_id
-from rtdecode.wire.framing import encode
-from rtdecode.wire.messages import Event
 
-#: Longest wait for samples before a request to stop is looked at.
-READ_TIMEOUT_S = 0.1
-
-#: A read that took so much longer than it was asked to says that we were held up, not that the source was silent.
-HELD_UP_S = 0.1
-
-#: States of a source that its user should see in the log at a glance.
-TROUBLE = frozenset({SourceState.STALLED, SourceState.RECOVERING, SourceState.CHANGED})
+#: From one round over several sources that had nothing to the next: what a sample may wait to be seen.
+TICK_S = 0.002
 
 #: How long a recording waits for the decoders that the supervisor announced.
 HOLD_TIMEOUT_S = 120.0
-
-#: Decoders that may follow, those on other machines included.
-FOLLOWERS = 64
 
 #: Live messages that wait for a slow decoder; what it misses beyond them it finds in the log.
 QUEUED = 1000
 
 
 class Acquire:
-    """Reads one source, and serves what came.
+    """Reads the sources of one process, and serves what came.
 
     Parameters
     ----------
@@ -64,37 +50,36 @@ class Acquire:
     stop : Stop
         Ends it.
     source : Source, optional
-        In place of the configuration's.
+        In place of the configuration's, where that has one.
+    process : str
+        Which of the session's processes that own sources.
     """
 
-    def __init__(self, config: Config, stop: Stop, source: Source | None = None) -> None:
+    def __init__(self, config: Config, stop: Stop, source: Source | None = None, process: str = "acquire") -> None:
+        hosts = [host for host in layout(config).acquire if host.name == process]
+        if not hosts:
+            known = ", ".join(host.name for host in layout(config).acquire)
+            raise ConfigError(f"{config.path} has no process {process!r} that owns sources; it has: {known}")
+        names = hosts[0].members
+        made = {names[0]: source} if source is not None else make_sources({one: config.inputs[one] for one in names})
         self._config = config
         self._stop = stop
-        self._source = source if source is not None else make_source(config.source)
-        self._log = ReplayLog(config.bus.log_seconds, round(config.bus.log_mb * 1e6))
-        self._run = secrets.randbits(32) or 1
+        self._process = process
+        self._readers = [Reader(config, name, made[name]) for name in names]
+        self._of = {reader.name: reader for reader in self._readers}
         self._logger = structlog.get_logger()
         self._began = hostclock.now()
-        self._phase = ""  # of this process, where that says more than the source's state
-        self._account: SourceAccount | None = None
-        self._watermark = float("-inf")
-        self._markers = 0
-        self._events = 0
-        self._info: StreamInfo | None = None
-        self._recording: Recording | None = None
-        self._followers: set[str] = set()
-        self._asked_for: set[str] = set()
-        self._asked = self._began
+        self._faults: list[RtdecodeError] = []
         self._closing = threading.Event()
         self._serving_failed: Exception | None = None
 
     def run(self, on_ready: Callable[[], None], *, hold: int = 0, resumed: bool = False) -> None:
-        """Read until the source ends or somebody asks to stop; then serve the log until the decoders have it all.
+        """Read until the sources end or somebody asks to stop; then serve the logs until the decoders have it all.
 
         Parameters
         ----------
         on_ready : callable
-            Called when the stream is found and the endpoints answer.
+            Called when the streams are found and the endpoints answer.
         hold : int
             Wait for so many decoders before the first sample of a recording or a simulation is read.
         resumed : bool
@@ -107,62 +92,61 @@ class Acquire:
         NotRecordedError
             At the end: samples that were to be recorded were not.
         RtdecodeError
-            The stream is not found, or the source failed, after everything it had given was served.
+            A stream is not found; or a source failed, after everything that came was served.
         """
         found = endpoints(self._config)
         prepare(found, private=self._config.bus.dir is None)
+        found = found.at(self._process)
         with contextlib.ExitStack() as stack:
             context = stack.enter_context(zmq.Context())
             publisher = context.socket(zmq.PUB)
             stack.callback(publisher.close)
-            publisher.setsockopt(zmq.SNDHWM, QUEUED)
+            publisher.setsockopt(zmq.SNDHWM, QUEUED * len(self._readers))
             publisher.setsockopt(zmq.LINGER, 1000)
             bind(publisher, found.samples)
             if self._config.bus.share is not None:
                 bind(publisher, self._config.bus.share)
-            self._publisher = publisher
             log = stack.enter_context(contextlib.closing(Server[bus.LogRequest](context, found.log, bus.LogRequest)))
             if self._config.bus.share is not None:
                 bind(log.socket, log_of(self._config.bus.share))
             asked = stack.enter_context(
                 contextlib.closing(Server[control.Request](context, found.acquire, control.Request))
             )
-            stack.callback(self._source.close)
-            self._info = self._open()
+            for reader in self._readers:
+                stack.callback(reader.close)
+            self._open()
             server = threading.Thread(target=self._serve, args=(log, asked), name="log", daemon=True)
             server.start()
             stack.callback(server.join)
             stack.callback(self._closing.set)
-            if self._config.recording is not None:
-                self._recording = Recording(self._config, self._info, self._source.origins)
-                stack.callback(lambda recording: self._say(recording.close()), self._recording)
-                if not resumed:
-                    self._recording.must_begin()
-            self._event("connected", f"reading {self._info.source}", {"source": self._info.source})
+            for reader in self._readers:
+                stack.callback(reader.close_recording)
+                reader.begin(publisher, resumed=resumed)
             on_ready()
-            if hold and isinstance(self._config.source, RecordingConfig | SimulatedConfig):
+            if hold and any(self._waits(reader) for reader in self._readers):
                 self._hold(hold)
             gc.collect()
             gc.freeze()
             try:
                 self._read()
-            except RtdecodeError as error:
-                self._failed(error)
-                self._end()
-                raise
             except Exception as error:
-                self._failed(error)  # a bug, hence a crash: no end is said, for another process will go on
+                for reader in self._live:
+                    reader.fail(error)  # a bug, hence a crash: no end is said, for another process will go on
                 raise
-            else:
-                self._end()
-        if self._config.recording is not None and self._recording is not None and self._recording.lost:
+            self._drain()
+            if self._faults:
+                raise self._faults[0]
+        lost = sum(reader.recording.lost for reader in self._readers if reader.recording is not None)
+        if self._config.recording is not None and lost:
             raise NotRecordedError(
-                f"{self._recording.lost} samples were not recorded to {self._config.recording.dir}; the events tell "
-                "when, and why"
+                f"{lost} samples were not recorded to {self._config.recording.dir}; the events tell when, and why"
             )
 
-    def _open(self) -> StreamInfo:
-        """Open the source. Looking for a stream may take a minute, which nobody who says stop wants to wait for."""
+    def _waits(self, reader: Reader) -> bool:
+        return isinstance(self._config.inputs[reader.name], RecordingConfig | SimulatedConfig)
+
+    def _open(self) -> None:
+        """Open the sources. Looking for a stream may take a minute, which nobody who says stop wants to wait for."""
         opened = threading.Event()
 
         def leave_early() -> None:
@@ -173,118 +157,83 @@ class Acquire:
 
         threading.Thread(target=leave_early, name="stop", daemon=True).start()
         try:
-            return self._source.open()
+            with ThreadPoolExecutor(len(self._readers)) as pool:  # each waits more than it works
+                for one in [pool.submit(reader.open) for reader in self._readers]:
+                    one.result()
         finally:
             opened.set()
 
     # --- samples ------------------------------------------------------------------------------------------------------
 
+    @property
+    def _live(self) -> list[Reader]:
+        return [reader for reader in self._readers if not reader.over]
+
     def _read(self) -> None:
-        assert self._info is not None
-        self._phase = ""
-        account = self._account = SourceAccount(hostclock.now(), self._info.sfreq, self._config.source.stall_s)
-        while not self._stop.requested:
+        for reader in self._readers:
+            reader.start()
+        while not self._stop.requested and (live := self._live):
             self._attend()
             if self._serving_failed is not None:
                 raise self._serving_failed
-            asked = hostclock.now()
-            timeout = min(account.wait(asked), READ_TIMEOUT_S)
-            batch = self._source.read(timeout)
-            if batch is None:
-                self._end_of_source("the source has ended")
-                self._event("end", "the source has ended")
-                return
-            self._hand_on(batch)
-            now = hostclock.now()
-            self._say(account.took(batch, now, held_up=now - asked > timeout + HELD_UP_S))
-        self._event("stop", f"stopped by {self._stop.reason}")
+            if len(live) == 1:
+                self._of_one(live[0], READ_TIMEOUT_S)
+            elif not sum([self._of_one(reader) for reader in live]):
+                self._stop.wait(TICK_S)
+        for reader in self._live:
+            reader.event("stop", f"stopped by {self._stop.reason}")
+            reader.finish()
 
-    def _hand_on(self, batch: Batch) -> None:
-        """A batch on its way: to the recorder, the subscribers, the log. First of all: nothing may hold samples up."""
-        if self._recording is not None:
-            self._recording.put(batch)
-        if batch.chunk is not None or batch.markers or batch.watermark > self._watermark:
-            self._send(batch)
-            self._watermark = max(self._watermark, batch.watermark)
-            self._markers += len(batch.markers)
-
-    def _send(self, batch: Batch, *, end: bool = False) -> None:
-        now = hostclock.now()
-        frames = bus.samples_frames(batch, self._run, self._log.next, self._position, now, end=end)
-        self._publisher.send_multipart(frames)
-        self._log.append(frames, now)
-
-    @property
-    def _position(self) -> tuple[int, int]:
-        return (0, 0) if self._account is None else self._account.position
-
-    def _failed(self, error: Exception) -> None:
-        self._phase = "failed"
-        self._end_of_source(str(error))
-        self._event("error", str(error), {"error": type(error).__name__})
+    def _of_one(self, reader: Reader, timeout: float | None = None) -> bool:
+        """What one source has, now or within so many seconds. One that ends, or fails, leaves the others to go on."""
+        try:
+            came = reader.turn() if timeout is None else reader.read(timeout)
+        except RtdecodeError as error:
+            self._faults.append(error)
+            reader.fail(error)
+            came = True
+        if reader.over:
+            reader.finish()
+        return came
 
     def _attend(self) -> None:
         """Show the supervisor that this loop turns, and publish what it has to say."""
         for news in self._stop.supervised.attend():
-            self._event(news.event, news.text, news.details)
-        if self._recording is not None:
-            self._say(self._recording.notices())
+            self._everywhere(news.event, news.text, news.details)
+        for reader in self._readers:
+            reader.attend()
 
-    # --- what happens -------------------------------------------------------------------------------------------------
-
-    def _say(self, notices: Iterable[Notice]) -> None:
-        for notice in notices:
-            self._event(notice.event, notice.text, notice.details, trouble=notice.state in TROUBLE)
-
-    def _end_of_source(self, text: str) -> None:
-        if self._account is not None:
-            self._say(self._account.ended(text, hostclock.now()))
-
-    def _event(
-        self,
-        event: str,
-        text: str,
-        details: Mapping[str, str | int | float | bool | None] | None = None,
-        *,
-        trouble: bool = False,
-    ) -> None:
-        message = Event(
-            seq=self._events,
-            publisher=self._run,
-            origin="acquire",
-            event=event,
-            text=text,
-            stamp=hostclock.now(),
-            # A source's own numbers may be numpy's, which do not travel.
-            details={k: v.item() if isinstance(v, np.float64) else v for k, v in (details or {}).items()},
-        )
-        self._events += 1
-        self._publisher.send_multipart(encode(bus.EVENT_TOPIC, message))
-        if self._recording is not None:
-            self._recording.event(message)
-        log = self._logger.error if event in ERRORS else self._logger.warning if trouble else self._logger.info
-        log(text, about=event, **({"state": message.details["state"]} if event == "state" else {}))
+    def _everywhere(self, event: str, text: str, details: dict[str, str | int | float | bool | None]) -> None:
+        """Something about the session: the decoders of every source hear it."""
+        for reader in self._readers:
+            reader.event(event, text, details)
 
     # --- beginning and end --------------------------------------------------------------------------------------------
 
     def _hold(self, decoders: int) -> None:
         deadline = hostclock.now() + HOLD_TIMEOUT_S
-        self._phase = "waiting for decoders"
-        while len(self._asked_for) < decoders and hostclock.now() < deadline and not self._stop.wait(0.01):
+        for reader in self._readers:
+            reader.phase = "waiting for decoders"
+        while (
+            len(set().union(*(reader.asked_for for reader in self._readers))) < decoders
+            and hostclock.now() < deadline
+            and not self._stop.wait(0.01)
+        ):
             self._attend()
 
-    def _end(self) -> None:
-        """Say that nothing more will come, and stay until the decoders have it all or ask no more."""
-        if self._phase != "failed":
-            self._phase = "ended"
-        self._send(Batch(None, (), self._watermark), end=True)
-        self._asked = hostclock.now()
-        while self._followers and hostclock.now() - self._asked < self._config.bus.drain_s:
+    def _drain(self) -> None:
+        """Everything is said; stay until the decoders have it all or ask no more."""
+        while any(self._drains(reader) for reader in self._readers):
             self._attend()
             self._closing.wait(0.02)
         self._stop.supervised.leave()
-        if self._followers:
-            self._event("left", f"left before these decoders had everything: {', '.join(sorted(self._followers))}")
+        for reader in self._readers:
+            if reader.followers:
+                who = ", ".join(sorted(reader.followers))
+                reader.event("left", f"left before these decoders had everything: {who}")
+
+    def _drains(self, reader: Reader) -> bool:
+        return bool(reader.followers) and hostclock.now() - reader.asked < self._config.bus.drain_s
 
     # --- answers ------------------------------------------------------------------------------------------------------
 
@@ -307,29 +256,14 @@ class Acquire:
         if isinstance(request, bus.Clock):
             reading = bus.Reading(received=received, answered=hostclock.now(), clock=clock_id())
             return log.answer(caller, msgspec.to_builtins(reading))
-        state = bus.LogState(run=self._run, oldest=self._log.oldest, next=self._log.next, info=None)
-        frames: list[bytes] = []
-        match request:
-            case bus.Info():
-                state = msgspec.structs.replace(state, info=self._info)
-            case bus.Since(seq=seq):
-                self._asked = received
-                entries = self._log.since(seq, bus.PAGE_BYTES)
-                state = msgspec.structs.replace(
-                    state,
-                    first=entries[0].seq if entries else seq,
-                    counts=tuple(len(entry.frames) for entry in entries),
-                )
-                frames = [frame for entry in entries for frame in entry.frames]
-            case bus.Follow(name=name):
-                if name not in self._followers and len(self._followers) >= FOLLOWERS:
-                    return log.refuse(caller, ProcessError(f"{FOLLOWERS} decoders follow already; expected no more"))
-                self._asked = received
-                self._followers.add(name)
-                if not request.remote:
-                    self._asked_for.add(name)
-            case bus.Leave(name=name):
-                self._followers.discard(name)
+        reader = self._of.get(request.source, self._readers[0] if len(self._readers) == 1 else None)
+        if reader is None:
+            known = ", ".join(self._of)
+            return log.refuse(caller, ProcessError(f"there is no source {request.source!r} here; there are: {known}"))
+        try:
+            state, frames = reader.answer(request)
+        except ProcessError as error:
+            return log.refuse(caller, error)
         log.answer(caller, msgspec.to_builtins(state), frames)
 
     def _answer_control(self, asked: Server[control.Request], caller: Any, request: control.Request) -> None:
@@ -342,30 +276,26 @@ class Acquire:
             case control.Swap():
                 asked.refuse(caller, ConfigError("acquire has no bundle; ask a pipeline to swap"))
             case control.Record(on=on):
-                if self._recording is None:
+                recordings = [reader.recording for reader in self._readers if reader.recording is not None]
+                if not recordings:
                     asked.refuse(caller, ConfigError("this session has no section [recording]; add one, with a `dir`"))
                 else:
-                    asked.answer(caller, self._recording.record(on))
+                    for recording in recordings:
+                        recording.record(on)
+                    asked.answer(caller, {"recording": on})
 
     def status(self) -> dict[str, Any]:
         """What the control socket answers."""
-        now = hostclock.now()
-        source = {"state": SourceState.CONNECTING.value} if self._account is None else self._account.status(now)
+        of_source = {reader.name: reader.status() for reader in self._readers}
+        several = {
+            "state": "ended" if all(reader.over for reader in self._readers) else "reading",
+            "sources": of_source,
+            "events": sum(reader.events for reader in self._readers),
+        }
         return {
-            "process": "acquire",
+            "process": self._process,
             "pid": os.getpid(),
-            **source,
-            **({"state": self._phase} if self._phase else {}),
-            "source": None if self._info is None else self._info.source,
-            "run": self._run,
-            "segment": self._position[0],
-            "next_index": self._position[1],
-            "samples": 0 if self._account is None else self._account.samples,
-            "markers": self._markers,
-            "log": {"oldest": self._log.oldest, "next": self._log.next, "bytes": self._log.n_bytes},
-            "decoders": sorted(self._followers),
-            "recording": None if self._recording is None else self._recording.status(),
-            "events": self._events,
+            **(several if len(of_source) > 1 else next(iter(of_source.values()))),
             "restarts": self._stop.supervised.restarts,
-            "uptime_s": now - self._began,
+            "uptime_s": hostclock.now() - self._began,
         }

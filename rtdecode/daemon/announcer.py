@@ -24,7 +24,7 @@ class Announcer:
     def __init__(self, name: str, publisher: Publisher) -> None:
         self._name = name
         self._publisher = publisher
-        self._logger = structlog.get_logger()
+        self._logger = structlog.get_logger().bind(pipeline=name)
 
     def say(
         self,

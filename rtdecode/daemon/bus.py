@@ -22,21 +22,35 @@ EVENT_TOPIC = "acquire.event"
 PAGE_BYTES = 4_000_000
 
 
-class _Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="ask"):
+def topic(kind: str, source: str) -> bytes:
+    """Where a source's samples or events go out: `kind`, with the source's name where it has one.
+
+    No name holds a dot. A subscription to ``s1`` hears ``s10`` too: whoever receives compares whole topics.
+    """
+    return f"{kind}.{source}".encode() if source else kind.encode()
+
+
+class _Ask(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="ask"):
     pass
 
 
-class Info(_Ask, tag="info", frozen=True, kw_only=True):
+class _OfSource(_Ask, frozen=True, kw_only=True):
+    source: str = ""
+    """Of which source; one that is alone need not be named."""
+
+
+class Info(_OfSource, tag="info", frozen=True, kw_only=True):
     """Which stream is it, which run of *acquire*, and what does the log hold."""
 
 
-class Since(_Ask, tag="since", frozen=True, kw_only=True):
+class Since(_OfSource, tag="since", frozen=True, kw_only=True):
     """The log's entries from `seq` on, as the very frames that were published (a page of them)."""
 
     seq: int
+    max_bytes: int = PAGE_BYTES
 
 
-class Follow(_Ask, tag="follow", frozen=True, kw_only=True):
+class Follow(_OfSource, tag="follow", frozen=True, kw_only=True):
     """`name` is ready to decode: a recording may start, and the log stays at the end until it has left.
 
     One that is elsewhere (`remote`) is not waited for at the start.
@@ -46,7 +60,7 @@ class Follow(_Ask, tag="follow", frozen=True, kw_only=True):
     remote: bool = False
 
 
-class Leave(_Ask, tag="leave", frozen=True, kw_only=True):
+class Leave(_OfSource, tag="leave", frozen=True, kw_only=True):
     """`name` needs nothing more."""
 
     name: str

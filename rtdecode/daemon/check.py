@@ -53,19 +53,20 @@ def check(path: Path) -> list[Problem]:
 
 
 def _source(config: Config) -> Iterator[Problem]:
-    source = config.source
-    if isinstance(source, RecordingConfig):
-        if not source.path.is_file():
-            yield Problem("source.path", f"{source.path} does not exist or is no file")
-        elif importlib.util.find_spec("mne") is None and source.path.suffix.lower() not in (".xdf", ".xdfz"):
-            yield Problem("source.path", "reading it needs MNE; pip install rtdecode[files]")
-    if isinstance(source, FieldTripConfig) and source.sensors is not None and not source.sensors.is_file():
-        yield Problem("source.sensors", f"{source.sensors} does not exist or is no file")
-    if isinstance(source, SimulatedConfig):
-        try:
-            make_source(source)
-        except RtdecodeError as error:
-            yield Problem("source", str(error))
+    for name, source in config.inputs.items():
+        place = f"sources.{name}" if name else "source"
+        if isinstance(source, RecordingConfig):
+            if not source.path.is_file():
+                yield Problem(f"{place}.path", f"{source.path} does not exist or is no file")
+            elif importlib.util.find_spec("mne") is None and source.path.suffix.lower() not in (".xdf", ".xdfz"):
+                yield Problem(f"{place}.path", "reading it needs MNE; pip install rtdecode[files]")
+        if isinstance(source, FieldTripConfig) and source.sensors is not None and not source.sensors.is_file():
+            yield Problem(f"{place}.sensors", f"{source.sensors} does not exist or is no file")
+        if isinstance(source, SimulatedConfig):
+            try:
+                make_source(source)
+            except RtdecodeError as error:
+                yield Problem(place, str(error))
 
 
 def _pipeline(place: str, pipeline: PipelineConfig) -> Iterator[Problem]:
@@ -156,7 +157,10 @@ def _provider(place: str, pipeline: PipelineConfig) -> Iterator[Problem]:
 def _endpoints(config: Config) -> Iterator[Problem]:
     """Bind each address once, and let go of it."""
     found = endpoints(config)
-    places = {f"pipelines.{name}.publish": pipeline.publish for name, pipeline in config.pipelines.items()}
+    seen: dict[str, str] = {}
+    for name, pipeline in config.pipelines.items():  # those of one process may share one
+        seen.setdefault(pipeline.publish, f"pipelines.{name}.publish")
+    places = {place: endpoint for endpoint, place in seen.items()}
     own = found.all if found.samples.startswith("tcp://") or found.folder.is_dir() else ()
     with zmq.Context() as context:
         for place, endpoint in [*places.items(), *(("bus", one) for one in own)]:

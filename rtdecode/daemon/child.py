@@ -37,16 +37,19 @@ class Exit:
 
 
 class Child:
-    """One process: *acquire*, or a pipeline's *decode*.
+    """One process: *acquire*, or a *decode*.
 
     Parameters
     ----------
     name : str
-        ``acquire``, or the pipeline.
+        ``acquire``, the pipeline that has it for itself, or what a process is called that is shared.
+    members : tuple of str
+        Its sources or pipelines.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, members: tuple[str, ...] = ()) -> None:
         self.name = name
+        self.members = members
         self.process: subprocess.Popen[bytes] | None = None
         self.pulse: Pulse | None = None
         #: What it said behind READY.
@@ -74,7 +77,9 @@ class Child:
     @property
     def label(self) -> str:
         """What people call it."""
-        return "acquire" if self.name == "acquire" else f"pipeline {self.name}"
+        if self.name.partition(".")[0] == "acquire":
+            return self.name
+        return f"process {self.name} ({len(self.members)} pipelines)" if "." in self.name else f"pipeline {self.name}"
 
     def start(self, arguments: list[str], happenings: "queue.SimpleQueue[Line | Exit]", pulse: Pulse) -> None:
         """Start it; what it says, and its end, come as happenings.

@@ -10,8 +10,11 @@ from rtdecode.daemon.endpoints import endpoints
 from rtdecode.daemon.rpc import Client
 
 
-class _Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="ask"):
-    pass
+class _Request(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="ask"
+):
+    pipeline: str = ""
+    """Which of those that share a process (*decode* alone); all of them where empty, or the only one."""
 
 
 class Status(_Request, tag="status", frozen=True, kw_only=True):
@@ -59,9 +62,9 @@ def ask(endpoint: str, request: Request, timeout: float, who: str = "the process
 
 
 def control_endpoints(config: Config) -> dict[str, str]:
-    """Control endpoint of *acquire* (under ``acquire``) and of every pipeline, by name."""
+    """Control endpoint of *acquire* (``acquire``, ``acquire.2``...) and of every pipeline, by name."""
     found = endpoints(config)
-    return {"acquire": found.acquire} | found.decoders
+    return {name: row[2] for name, row in found.owners.items()} | found.decoders
 
 
 def control_endpoint(config: Config, pipeline: str) -> str:

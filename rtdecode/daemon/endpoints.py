@@ -1,5 +1,6 @@
 """Where the processes of one session meet: a private folder of sockets, or a row of loopback ports."""
 
+import dataclasses
 import hashlib
 import os
 import stat
@@ -9,8 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rtdecode.config import Config
+from rtdecode.config.processes import layout
 from rtdecode.errors import ConfigError, ProcessError
 from rtdecode.wire.endpoint import check_endpoint
+
+#: Sockets of each *acquire*: samples, log, control.
+_OF_ACQUIRE = ("samples", "log", "control")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +30,13 @@ class Endpoints:
     folder : Path
         The session's runtime folder: sockets, and each decoder's account of what it has published.
     samples, log, acquire : str
-        *acquire*'s publisher, its log, and its control socket.
+        *acquire*'s publisher, its log, and its control socket; of the first, where several own sources.
     decoders : dict of str to str
-        Each pipeline's control socket.
+        Each pipeline's control socket; the same for those that share a process.
+    owners : dict of str to tuple of str
+        By process, the same three of each *acquire*.
+    sources : dict of str to str
+        By source, which of these owns it.
     """
 
     folder: Path
@@ -35,11 +44,22 @@ class Endpoints:
     log: str
     acquire: str
     decoders: dict[str, str]
+    owners: dict[str, tuple[str, str, str]]
+    sources: dict[str, str]
 
     @property
     def all(self) -> tuple[str, ...]:
         """Every address."""
-        return (self.samples, self.log, self.acquire, *self.decoders.values())
+        return tuple(dict.fromkeys([*(one for row in self.owners.values() for one in row), *self.decoders.values()]))
+
+    def at(self, owner: str) -> "Endpoints":
+        """The same, with one *acquire*'s addresses in front."""
+        samples, log, acquire = self.owners[owner]
+        return dataclasses.replace(self, samples=samples, log=log, acquire=acquire)
+
+    def of(self, source: str) -> "Endpoints":
+        """The same, with the addresses in front of who owns a source."""
+        return self.at(self.sources[source])
 
 
 def endpoints(config: Config) -> Endpoints:
@@ -48,19 +68,30 @@ def endpoints(config: Config) -> Endpoints:
     tcp = config.bus.tcp
     if tcp is None and config.bus.dir is None and sys.platform != "linux":
         tcp = f"tcp://127.0.0.1:{20_000 + int(_digest(config.path), 16) % 20_000}"
-    names = list(config.pipelines)
+    hosts = layout(config)
+    names = [
+        *(f"{kind}{host.name.removeprefix('acquire')}" for host in hosts.acquire for kind in _OF_ACQUIRE),
+        *(f"{host.name}.control" for host in hosts.decode),
+    ]
     if tcp is None:
-        found = [f"ipc://{folder / name}" for name in ("samples", "log", "control", *(f"{n}.control" for n in names))]
+        found = [f"ipc://{folder / name}" for name in names]
     else:
         base, _, port = tcp.rpartition(":")
-        if int(port) + 3 + len(names) > 65_536:
-            raise ConfigError(f"bus.tcp: {3 + len(names)} ports from {port} on do not fit below 65536")
-        found = [f"{base}:{int(port) + n}" for n in range(3 + len(names))]
+        if int(port) + len(names) > 65_536:
+            raise ConfigError(f"bus.tcp: {len(names)} ports from {port} on do not fit below 65536")
+        found = [f"{base}:{int(port) + n}" for n in range(len(names))]
     for endpoint in found:
         if endpoint.startswith("tcp://") or folder.is_dir():
             check_endpoint(endpoint, bind=True)
-    samples, log, acquire, *decoders = found
-    return Endpoints(folder, samples, log, acquire, dict(zip(names, decoders, strict=True)))
+    owners = {host.name: (found[3 * k], found[3 * k + 1], found[3 * k + 2]) for k, host in enumerate(hosts.acquire)}
+    decoders = {
+        name: endpoint
+        for host, endpoint in zip(hosts.decode, found[3 * len(owners) :], strict=True)
+        for name in host.members
+    }
+    sources = {source: host.name for host in hosts.acquire for source in host.members}
+    ordered = {name: decoders[name] for name in config.pipelines}
+    return Endpoints(folder, *owners["acquire"], ordered, owners, sources)
 
 
 def log_of(samples: str) -> str:

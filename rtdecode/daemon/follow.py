@@ -5,13 +5,10 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
-
-import zmq
 
 from rtdecode import hostclock
 from rtdecode.daemon import bus
-from rtdecode.daemon.endpoints import Endpoints
+from rtdecode.daemon.inbox import SILENT_S, Inbox
 from rtdecode.daemon.process import Stop
 from rtdecode.daemon.rpc import Client
 from rtdecode.errors import ProcessError
@@ -27,9 +24,6 @@ LOOK_TIMEOUT_S = 0.2
 
 #: How often *acquire* is told that we are still there.
 HERE_EVERY_S = 1.0
-
-#: Live messages that wait while a window is encoded; what does not fit is in the log.
-QUEUED = 2000
 
 _EVENT_TOPIC = bus.EVENT_TOPIC.encode()
 
@@ -65,26 +59,27 @@ class Heard:
 
 
 class Follower:
-    """Follows *acquire*. Used by one thread.
+    """Follows one source of an *acquire*. Used by one thread.
 
     Parameters
     ----------
-    context : zmq.Context
-    found : Endpoints
-        Where *acquire* is.
+    inbox : Inbox
+        Of that *acquire*; may serve other followers too.
     name : str
         The pipeline.
+    source : str
+        Empty where it is the only one.
+    page : int
+        Bytes of samples that are fetched from the log at once.
     """
 
-    def __init__(self, context: "zmq.Context[Any]", found: Endpoints, name: str) -> None:
+    def __init__(self, inbox: Inbox, name: str, source: str = "", page: int = bus.PAGE_BYTES) -> None:
         self._name = name
-        self._client = Client(context, found.log, "acquire")
-        self.socket: zmq.Socket[bytes] = context.socket(zmq.SUB)
-        self.socket.setsockopt(zmq.RCVHWM, QUEUED)
-        self.socket.setsockopt(zmq.LINGER, 0)
-        self.socket.setsockopt_string(zmq.SUBSCRIBE, bus.SAMPLES_TOPIC)
-        self.socket.setsockopt_string(zmq.SUBSCRIBE, bus.EVENT_TOPIC)
-        self.socket.connect(found.samples)
+        self._source = source
+        self._page = page
+        self._inbox = inbox
+        self._client = inbox.client
+        self.tap = inbox.tap(source)
         self.run = 0
         self.base = 0
         self.next = 0
@@ -104,7 +99,7 @@ class Follower:
         deadline = hostclock.now() + timeout
         while True:
             try:
-                state = self._ask(bus.Info())
+                state = self._ask(bus.Info(source=self._source))
             except ProcessError:
                 if stop.requested:
                     return None
@@ -121,12 +116,12 @@ class Follower:
             yield from self._catch_up()
             return
         for _ in range(limit):
-            try:
-                frames = self.socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
+            taken = self._inbox.next(self.tap)
+            if taken is None:
                 self._look()
                 return
-            received = self._heard_at = hostclock.now()
+            frames, received = taken
+            self._heard_at = received
             if len(frames) == 2 and frames[0] == _EVENT_TOPIC:
                 _, event, _ = decode(frames)
                 if isinstance(event, Event):
@@ -148,7 +143,7 @@ class Follower:
             return
         self._heard_at = hostclock.now()
         with contextlib.suppress(ProcessError):  # one that does not answer is being started again
-            state = self._ask(bus.Info(), LOOK_TIMEOUT_S)
+            state = self._ask(bus.Info(source=self._source), LOOK_TIMEOUT_S)
             self.behind = state.run == self.run and state.next > self.next
 
     def resume(self, base: int, segment: int) -> None:
@@ -158,30 +153,41 @@ class Follower:
 
     def follow(self) -> None:
         """Tell *acquire* that we are ready."""
-        self._client.ask(bus.Follow(name=self._name), 2.0)
+        self._client.ask(bus.Follow(name=self._name, source=self._source), 2.0)
 
     def here(self) -> None:
         """Tell *acquire* now and then that we are still at it: its log must not go while we have live samples to do."""
         if hostclock.now() >= self._here_at:
             self._here_at = hostclock.now() + HERE_EVERY_S
-            self._client.tell(bus.Follow(name=self._name))
+            self._client.tell(bus.Follow(name=self._name, source=self._source))
 
     def leave(self) -> None:
         """Tell *acquire* that we need nothing more; one that is gone need not know."""
         try:
-            self._client.ask(bus.Leave(name=self._name), ASK_TIMEOUT_S)
+            self._client.ask(bus.Leave(name=self._name, source=self._source), ASK_TIMEOUT_S)
         except ProcessError:
             return
 
     def close(self) -> None:
-        """Let go of the sockets."""
-        self.socket.close()
-        self._client.close()
+        """Take no more messages."""
+        self._inbox.leave(self.tap)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to read: a message that was sorted, or what the log has."""
+        return bool(self.tap.waiting) or (self.behind and hostclock.now() >= self._inbox.silent_until)
+
+    @property
+    def look_at(self) -> float:
+        """Host time from which a `read` is due although nothing waits."""
+        return self._heard_at + HERE_EVERY_S
 
     def _catch_up(self) -> Iterator[Arrival | Lost | Restarted]:
+        request = bus.Since(seq=self.next, source=self._source, max_bytes=self._page)
         try:
-            result, frames = self._client.ask(bus.Since(seq=self.next), ASK_TIMEOUT_S)
+            result, frames = self._client.ask(request, ASK_TIMEOUT_S)
         except ProcessError:
+            self._inbox.silent_until = hostclock.now() + SILENT_S
             return  # asked again at the next turn
         received = hostclock.now()
         state = bus.read_state(result)
@@ -220,7 +226,7 @@ class Follower:
 
     def info(self) -> StreamInfo:
         """The stream as *acquire* describes it now; raises `ProcessError` where it does not answer."""
-        state = self._ask(bus.Info())
+        state = self._ask(bus.Info(source=self._source))
         assert state.info is not None
         return state.info
 
@@ -228,7 +234,9 @@ class Follower:
         return bus.read_state(self._client.ask(request, timeout)[0])
 
 
-def history(client: Client, stop: int, base: int, newest: float, seconds: float | None) -> Iterator[Batch]:
+def history(
+    client: Client, stop: int, base: int, newest: float, seconds: float | None, source: str = ""
+) -> Iterator[Batch]:
     """What the log holds before entry `stop`, oldest first.
 
     Parameters
@@ -243,11 +251,13 @@ def history(client: Client, stop: int, base: int, newest: float, seconds: float 
         Stamp of the newest sample, in seconds.
     seconds : float, optional
         Leave out what is older than this.
+    source : str
+        Of which source, where *acquire* has several.
     """
     since = -math.inf if seconds is None else newest - seconds
     at = 0
     while at < stop:
-        result, frames = client.ask(bus.Since(seq=at), 5.0)
+        result, frames = client.ask(bus.Since(seq=at, source=source), 5.0)
         state = bus.read_state(result)
         for entry in bus.split(frames, state.counts):
             message, batch = bus.read_samples(entry)

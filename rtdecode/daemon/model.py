@@ -6,6 +6,7 @@ from pathlib import Path
 from rtdecode import hostclock
 from rtdecode.config import PipelineConfig
 from rtdecode.config.handling import handling
+from rtdecode.daemon.shelf import Shelf
 from rtdecode.decoder import Decoder
 from rtdecode.encode.bundle import Bundle
 from rtdecode.encode.engine import Engine
@@ -101,8 +102,10 @@ class Model:
         )
 
 
-def verified(path: Path, pipeline: PipelineConfig) -> Opened:
+def verified(path: Path, pipeline: PipelineConfig, shelf: Shelf | None = None) -> Opened:
     """Open a bundle, start its engine, and run its golden windows.
+
+    With a `shelf`, what another pipeline of this process has read, and proven, is not read and proven again.
 
     Raises
     ------
@@ -111,7 +114,8 @@ def verified(path: Path, pipeline: PipelineConfig) -> Opened:
     EngineError
         The runtime or the provider is not to be had.
     """
-    bundle = Bundle.open(path)
+    shelf = Shelf() if shelf is None else shelf
+    bundle = shelf.bundle(path)
     engine = make_engine(
         bundle,
         provider=pipeline.provider,
@@ -120,7 +124,9 @@ def verified(path: Path, pipeline: PipelineConfig) -> Opened:
         warmup=pipeline.warmup,
     )
     try:
-        check_golden(bundle, engine)
+        if not shelf.proven(bundle, pipeline):
+            check_golden(bundle, engine)
+            shelf.prove(bundle, pipeline)
         first_runs = _timed(bundle, engine) if pipeline.budget_ms is not None else ()
     except BaseException:
         engine.close()
@@ -139,7 +145,14 @@ def _timed(bundle: Bundle, engine: Engine) -> tuple[float, ...]:
     return tuple(seconds)
 
 
-def build(path: Path, name: str, pipeline: PipelineConfig, info: StreamInfo, opened: Opened | None = None) -> Model:
+def build(
+    path: Path,
+    name: str,
+    pipeline: PipelineConfig,
+    info: StreamInfo,
+    opened: Opened | None = None,
+    shelf: Shelf | None = None,
+) -> Model:
     """A model for a stream.
 
     Parameters
@@ -154,6 +167,8 @@ def build(path: Path, name: str, pipeline: PipelineConfig, info: StreamInfo, ope
         What the stream declares.
     opened : Opened, optional
         What `verified` gave for `path`.
+    shelf : Shelf, optional
+        As for `verified`.
 
     Raises
     ------
@@ -167,7 +182,7 @@ def build(path: Path, name: str, pipeline: PipelineConfig, info: StreamInfo, ope
     try:
         if pipeline.variant is not None:
             check_variant(opened.bundle, Bundle.open(pipeline.variant))
-            variant = verified(pipeline.variant, pipeline)
+            variant = verified(pipeline.variant, pipeline, shelf)
         decoder = make_decoder(opened, variant, pipeline, info)
     except BaseException:
         opened.engine.close()

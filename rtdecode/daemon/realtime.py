@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from rtdecode.config import Config, RecordingConfig, SimulatedConfig
+from rtdecode.config import Config
 from rtdecode.config.sections import ProcessRealtime
 from rtdecode.daemon.supervised import News, Supervised
 from rtdecode.errors import ConfigError
@@ -49,8 +49,7 @@ def apply(config: Config, process: str, supervised: Supervised) -> None:
         return
     wanted: ProcessRealtime = asked.acquire if process == "acquire" else asked.decode
     # A recording is read as fast as it is asked for; at real-time priority it could keep a core from everybody else.
-    paced = process == "acquire" and isinstance(config.source, RecordingConfig | SimulatedConfig)
-    refusals = refused(wanted, scheduled=not paced)
+    refusals = refused(wanted, scheduled=not (process == "acquire" and config.paced))
     if refusals and asked.policy == "require":
         raise ConfigError(f"realtime.policy is 'require', and {'; '.join(refusals)}")
     for text in refusals:

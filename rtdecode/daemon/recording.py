@@ -44,16 +44,18 @@ class Recording:
         What the source declares.
     origins : sequence of Origin
         The streams behind it.
+    source : str
+        Its name, where it is one of several: part of the file's name (``acq-``).
     """
 
-    def __init__(self, config: Config, info: StreamInfo, origins: tuple[Origin, ...]) -> None:
+    def __init__(self, config: Config, info: StreamInfo, origins: tuple[Origin, ...], source: str = "") -> None:
         wanted = config.recording
         assert wanted is not None
         entities = Entities(
             subject=wanted.subject,
             session=wanted.session,
             task=wanted.task,
-            acquisition=wanted.acquisition,
+            acquisition=acquisition(config, source),
             run=wanted.run,
         )
         settings = Settings(
@@ -66,10 +68,11 @@ class Recording:
             start=wanted.start,
         )
         self._wanted = wanted.start
-        self._recorder = Recorder(info, origins, settings, _about(config))
+        self._recorder = Recorder(info, origins, settings, _about(config, source))
         self._results: ResultRecorder | None = None
-        if wanted.results and config.pipelines:
-            self._results = ResultRecorder(self._recorder, tuple(config.pipelines), _publishers(config))
+        pipelines = tuple(name for name, pipeline in config.pipelines.items() if pipeline.source == source)
+        if wanted.results and pipelines:
+            self._results = ResultRecorder(self._recorder, pipelines, _publishers(config))
 
     def must_begin(self) -> None:
         """Wait until the first file is begun, where one is to be from the start.
@@ -125,7 +128,13 @@ class Recording:
         return self._recorder.notices()
 
 
-def _about(config: Config) -> About:
+def acquisition(config: Config, source: str) -> str:
+    """The label ``acq-`` of a source's files: the configured one, and the letters and digits of the source's name."""
+    assert config.recording is not None
+    return config.recording.acquisition + "".join(one for one in source if one.isalnum())
+
+
+def _about(config: Config, source: str) -> About:
     wanted = config.recording
     assert wanted is not None
     host, utc = utc_anchor()
@@ -133,7 +142,7 @@ def _about(config: Config) -> About:
         "subject": wanted.subject,
         "session": wanted.session,
         "task": wanted.task,
-        "acquisition": wanted.acquisition,
+        "acquisition": acquisition(config, source),
         "run": wanted.run,
     }
     writer = f"rtdecode {version('rtdecode')}"
@@ -161,7 +170,7 @@ def _publishers(config: Config) -> Callable[[str], str | None]:
         with contextlib.suppress(ConfigError):
             return check_endpoint(wanted)
         try:
-            answer = ask(control[name], Status(), _PATIENCE_S, name)
+            answer = ask(control[name], Status(pipeline=name), _PATIENCE_S, name)
         except RtdecodeError:  # not there yet, or not any more
             return None
         found = answer.get("publish")

@@ -41,6 +41,27 @@ length = 1.0
 hop = 0.05
 ```
 
+Several streams have a table each, `[sources.NAME]` in place of `[source]`, with the same keys; each pipeline says which
+it decodes, and one that says `source = "*"` stands for one on each ([scale.md](scale.md)):
+
+```toml
+[sources.s01]
+kind = "lsl"
+name = "amplifier-01"
+
+[sources.s02]
+kind = "lsl"
+name = "amplifier-02"
+
+[pipelines.gaze]                   # gaze-s01 and gaze-s02
+bundle = "bundles/gaze.zip"
+publish = "tcp://127.0.0.1:5555"
+source = "*"
+
+[processes]
+decode = 1                         # both in one process, which publishes at one address
+```
+
 Keys without a default must be given.
 """
 
@@ -55,12 +76,14 @@ _TABLES = (
     ("each of an LSL source's `markers`", "StreamMatch"),
     ("[source.declare]", "DeclareConfig"),
     ("[[source.triggers]]", "TriggerConfig"),
+    ("[processes]", "ProcessesConfig"),
     ("[realtime]", "RealtimeConfig"),
     ("[realtime.acquire]", "AcquireRealtime"),
     ("[realtime.decode]", "DecodeRealtime"),
     ("[bus]", "BusConfig"),
     ("[recording]", "RecorderConfig"),
     ("[pipelines.NAME]", "PipelineConfig"),
+    ("[pipelines.NAME.triton]", "TritonConfig"),
     ("[pipelines.NAME.gaps]", "GapsConfig"),
     ("[[pipelines.NAME.blank]]", "BlankConfig"),
     ("[pipelines.NAME.quality]", "QualityConfig"),

@@ -1,13 +1,14 @@
-"""From the configuration's ``[source]`` to a `Source` that *acquire* reads in real time."""
+"""From the configuration's ``[source]`` or ``[sources]`` to what *acquire* reads in real time."""
 
 import dataclasses
 import math
 import threading
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rtdecode import hostclock
-from rtdecode.config import FieldTripConfig, LslConfig, RecordingConfig, SimulatedConfig, ZmqConfig
+from rtdecode.config import FieldTripConfig, LslConfig, RecordingConfig, SimulatedConfig, SourceConfig, ZmqConfig
 from rtdecode.daemon.remote import RemoteSource
 from rtdecode.signal import Batch, Origin, StreamInfo
 from rtdecode.sources.base import Source
@@ -17,11 +18,21 @@ from rtdecode.sources.simulated import SimulatedSource
 from rtdecode.sources.zmq_source import ZmqSource
 from rtdecode.wire.clock import clock_id
 
+if TYPE_CHECKING:
+    from rtdecode.sources.lsl_directory import Directory
+
 #: Chunks per second of a paced recording, as an amplifier hands them over.
 CHUNK_RATE = 50.0
 
 
-def make_source(config: LslConfig | ZmqConfig | FieldTripConfig | RecordingConfig | SimulatedConfig) -> Source:
+def make_sources(configs: Mapping[str, SourceConfig]) -> dict[str, Source]:
+    """The sources of one process, by name, not yet open. Several LSL streams are looked for together."""
+    lsl = {name: config for name, config in configs.items() if isinstance(config, LslConfig)}
+    made = _lsl_together(lsl) if len(lsl) > 1 else {}
+    return {name: made[name] if name in made else make_source(config) for name, config in configs.items()}
+
+
+def make_source(config: SourceConfig) -> Source:
     """The source that the configuration names, not yet open."""
     match config:
         case SimulatedConfig():
@@ -43,7 +54,14 @@ def make_source(config: LslConfig | ZmqConfig | FieldTripConfig | RecordingConfi
             return _fieldtrip(config)
 
 
-def _lsl(config: LslConfig) -> Source:
+def _lsl_together(configs: Mapping[str, LslConfig]) -> dict[str, Source]:
+    from rtdecode.sources.lsl_directory import Directory
+
+    directory = Directory()
+    return {name: _lsl(config, directory) for name, config in configs.items()}
+
+
+def _lsl(config: LslConfig, directory: "Directory | None" = None) -> Source:
     # Imported here: liblsl is loaded by a session that reads from it, and by no other.
     from rtdecode.sources.lsl import LslSource, MarkerQuery
 
@@ -57,6 +75,7 @@ def _lsl(config: LslConfig) -> Source:
         timeout_s=config.timeout_s,
         lateness_s=config.lateness_s,
         end_when_lost=config.end_when_lost,
+        directory=directory,
     )
 
 

@@ -1,4 +1,4 @@
-"""``rtdecode run``: *acquire* and one *decode* for each pipeline, as processes of their own.
+"""``rtdecode run``: *acquire* and *decode*, as processes of their own; as many of each as the configuration gives.
 
 A process that crashes or hangs is started again; one that says what is wrong (a contract that is not met, a damaged
 bundle) is not, since it would say so again. The end of *acquire* is the end of the session, once the decoders have
@@ -21,6 +21,7 @@ import structlog
 
 from rtdecode import hostclock
 from rtdecode.config import Config
+from rtdecode.config.processes import layout
 from rtdecode.daemon.child import Child, Exit, Line, describe_exit
 from rtdecode.daemon.endpoints import endpoints, prepare
 from rtdecode.daemon.guard import Guard
@@ -80,10 +81,11 @@ class Supervisor:
         self._logger = structlog.get_logger()
         # SimpleQueue, since a signal handler puts into it: its put may interrupt itself.
         self._happenings: queue.SimpleQueue[_Happening] = queue.SimpleQueue()
-        self._hold = len(config.pipelines) + hold
-        self._acquire = Child("acquire")
-        self._decoders = [Child(name) for name in config.pipelines]
-        self._children = [self._acquire, *self._decoders]
+        self._hold = hold
+        hosts = layout(config)
+        self._acquires = [Child(host.name, host.members) for host in hosts.acquire]
+        self._decoders = [Child(host.name, host.members) for host in hosts.decode]
+        self._children = [*self._acquires, *self._decoders]
         self._awake = WakingClock(hostclock.now())
         self._guard = Guard()
         self._watchdog = Watchdog()
@@ -109,8 +111,8 @@ class Supervisor:
         return self._code
 
     def _run(self) -> None:
-        for child in self._decoders:  # what an earlier session published says nothing about this one
-            (self._found.folder / f"{child.name}.progress").unlink(missing_ok=True)
+        for name in self._config.pipelines:  # what an earlier session published says nothing about this one
+            (self._found.folder / f"{name}.progress").unlink(missing_ok=True)
         if parent := os.environ.get(SUPERVISED):  # we are somebody's child too
             follow_parent(int(parent), lambda: self._happenings.put(_Signal("our parent's end")), lambda _line: None)
         with self._signals():
@@ -201,7 +203,7 @@ class Supervisor:
             return
         if news.text not in self._refusals:
             self._refusals.add(news.text)
-            self._acquire.tell(news)
+            self._acquires[0].tell(news)
 
     def _ended(self, child: Child, code: int) -> None:
         assert child.process is not None
@@ -209,17 +211,23 @@ class Supervisor:
         child.ended()
         if child.terminated and code == -signal.SIGTERM:
             code = 0  # it was on its way out, or had not begun
-        if child is self._acquire:
-            self._acquire_ended(code)
+        if child in self._acquires:
+            self._acquire_ended(child, code)
         else:
             self._decoder_ended(child, code)
 
-    def _acquire_ended(self, code: int) -> None:
-        if code and code not in SAID and not self._stopping and self._start_again(self._acquire, code):
+    def _acquire_ended(self, child: Child, code: int) -> None:
+        if code and code not in SAID and not self._stopping and self._start_again(child, code):
             return
         if code:
             self._fail(code)
-            self._logger.error("acquire failed", code=_exit_code(code))
+            self._logger.error("acquire failed", about=child.name, code=_exit_code(code))
+        others = any(one.running or self._waits(one) for one in self._acquires)
+        if others and self._announced and (code == 0 or code in SAID):
+            return  # it has told its decoders that nothing more will come
+        if others:
+            self._stop(f"the end of {child.name}")
+            return
         if code in (0, NotRecordedError.exit_code) and not self._stopping and not self._config.session.exit_at_end:
             return  # the decoders wait for a signal, as they were told
         self._stopping = self._stopping or "the end of acquire"
@@ -231,7 +239,7 @@ class Supervisor:
     def _decoder_ended(self, child: Child, code: int) -> None:
         if not code:
             self._logger.info("ended", about=child.name)
-            if not self._acquire.running or self._stopping:
+            if not self._acquiring or self._stopping:
                 return
         elif code in SAID or self._stopping:
             self._fail(code)
@@ -248,7 +256,8 @@ class Supervisor:
             return
         text = "no pipeline is left; recording goes on until the source ends or the session is stopped"
         self._logger.warning(text)
-        self._acquire.tell(News(event="no pipeline", text=text))
+        for child in self._acquires:
+            child.tell(News(event="no pipeline", text=text))
 
     # --- crashes ------------------------------------------------------------------------------------------------------
 
@@ -293,12 +302,17 @@ class Supervisor:
 
     def _tell_others(self, child: Child, news: News) -> None:
         """Have it published: of a pipeline by *acquire*, of *acquire* by every pipeline that runs."""
-        if child is not self._acquire:
-            self._acquire.tell(news)
+        if child in self._decoders:
+            for one in self._acquires:
+                one.tell(news)
             return
         for one in self._decoders:
             if one.running:
                 one.tell(news)
+
+    @property
+    def _acquiring(self) -> bool:
+        return any(child.running for child in self._acquires)
 
     def _waits(self, child: Child) -> bool:
         """Whether a crashed process is about to be started again."""
@@ -311,12 +325,13 @@ class Supervisor:
 
     def _start(self, child: Child) -> None:
         path, session = str(self._config.path), self._config.session
-        if child is self._acquire:
+        if child in self._acquires:
             # Whoever it was to wait for is there by the time that the session has begun, and would not ask again.
-            arguments = ["acquire", path, *(["--resumed"] if self._announced else ["--hold", str(self._hold)])]
+            begin = ["--resumed"] if self._announced else ["--hold", str(self._hold + self._followers(child))]
+            arguments = ["acquire", path, *([] if child is self._acquires[0] else [child.name]), *begin]
         else:
             arguments = ["decode", path, child.name]
-        patience = session.start_s + getattr(self._config.source, "timeout_s", 0.0)
+        patience = session.start_s + max(getattr(one, "timeout_s", 0.0) for one in self._config.inputs.values())
         child.start(arguments, self._happenings, Pulse(self._awake.now, patience, session.hang_s))  # type: ignore[arg-type]
         assert child.process is not None
         self._guard.watch(child.process.pid)
@@ -329,11 +344,14 @@ class Supervisor:
         self._logger.info("ending", why=why)
         notify("STOPPING=1")
         self._deadline = hostclock.now() + self._config.bus.drain_s + PATIENCE_S
-        if self._acquire.running and self._acquire.ready:
-            self._acquire.terminate()
-        else:  # no stream yet, so nothing to drain
-            for child in self._children:
-                child.terminate()
+        reading = [child for child in self._acquires if child.running and child.ready]
+        # Where there is no stream yet, there is nothing to drain.
+        for child in reading if len(reading) == len(self._acquires) else self._children:
+            child.terminate()
+
+    def _followers(self, child: Child) -> int:
+        """Pipelines that read what an *acquire* owns."""
+        return sum(pipeline.source in child.members for pipeline in self._config.pipelines.values())
 
     def _kill(self) -> None:
         left = [child.process for child in self._children if child.process is not None]
@@ -350,8 +368,8 @@ class Supervisor:
             if endpoint.startswith("ipc://"):
                 with contextlib.suppress(OSError):
                     os.unlink(endpoint.removeprefix("ipc://"))
-        for child in self._decoders:
-            (self._found.folder / f"{child.name}.progress").unlink(missing_ok=True)
+        for name in self._config.pipelines:
+            (self._found.folder / f"{name}.progress").unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import queue
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import zmq
 from rtdecode.config import PipelineConfig
 from rtdecode.daemon.endpoints import Endpoints
 from rtdecode.daemon.follow import Arrival, Lost, history
-from rtdecode.daemon.model import Model, build
+from rtdecode.daemon.model import Model, Opened, build, verified
 from rtdecode.daemon.rpc import Caller, Client
 from rtdecode.decoder import Result, Status
 from rtdecode.errors import ProcessError
@@ -61,11 +62,13 @@ class Swap:
     info : StreamInfo
         The stream.
     found : Endpoints
-        Where *acquire*'s log is.
+        Where *acquire*'s log is: the one that owns the pipeline's source.
     context : zmq.Context
     start : Start
     seconds : float, optional
         How far back to go; the whole log where None.
+    admit : callable
+        Called with the new bundle and its engine; raises where there is no room for it.
     """
 
     def __init__(
@@ -80,10 +83,13 @@ class Swap:
         context: "zmq.Context[Any]",
         start: Start,
         seconds: float | None,
+        admit: Callable[[Opened], object],
     ) -> None:
         self.path = path
         self.caller = caller
         self.held: list[tuple[Result, float]] = []
+        assert isinstance(pipeline.source, str)
+        self._source = pipeline.source
         self._newest = start.newest
         self._entries: queue.SimpleQueue[Arrival | Lost] = queue.SimpleQueue()
         self._error: BaseException | None = None
@@ -92,7 +98,13 @@ class Swap:
 
         def work() -> None:
             try:
-                model = build(path, name, pipeline, info)
+                opened = verified(path, pipeline)
+                try:
+                    admit(opened)
+                except BaseException:
+                    opened.engine.close()
+                    raise
+                model = build(path, name, pipeline, info, opened)
                 self._settle(model, context, found, start, seconds)
                 self._model = model
             except BaseException as error:  # handed to the owner's thread, which raises or refuses
@@ -141,7 +153,7 @@ class Swap:
     ) -> None:
         client = Client(context, found.log, "acquire")
         try:
-            for batch in history(client, start.entry, start.base, start.newest, seconds):
+            for batch in history(client, start.entry, start.base, start.newest, seconds, self._source):
                 if self._cancelled.is_set():
                     raise ProcessError("the swap was given up: the process ends")
                 self._feed(model, batch, math.nan)

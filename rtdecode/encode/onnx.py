@@ -10,10 +10,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rtdecode.encode.bound import BoundRun
 from rtdecode.encode.engine import EngineInfo
-from rtdecode.encode.engine_cache import cache_options, find_platform
+from rtdecode.encode.engine_cache import cache_options, find_platform, kept_context
 from rtdecode.encode.onnxfile import check_self_contained
 from rtdecode.encode.providers import PROVIDERS, OptionValue, Provider, check_options, find_provider, not_available
+from rtdecode.encode.sessions import shared
 from rtdecode.encode.window_engine import WindowEngine, check_input, check_output
 from rtdecode.errors import BundleError, EngineError, ProviderError
 
@@ -21,6 +23,9 @@ Fallback = Literal["forbid", "allow"]
 
 #: Runs before the engine counts as ready, for its one shape.
 WARMUP = 3
+
+#: Providers whose buffers are on the device.
+ON_GPU = ("cuda", "tensorrt")
 
 #: onnxruntime's tensor types, as numpy spells them; others are left as they are, to be named in an error.
 _TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
@@ -57,6 +62,9 @@ class OnnxEngine(WindowEngine):
         Options of the provider, checked against `PROVIDERS`.
     precision : str
         What the ONNX file computes in, for `info`.
+    bind : bool, optional
+        Whether input and outputs stay where they are, bound once; as a rule on a GPU alone, where copies and captured
+        graphs gain by it.
 
     Raises
     ------
@@ -79,6 +87,7 @@ class OnnxEngine(WindowEngine):
         warmup: int = WARMUP,
         options: Mapping[str, OptionValue] = _NO_OPTIONS,
         precision: str = "fp32",
+        bind: bool | None = None,
     ) -> None:
         named = find_provider(provider)
         checked = check_options(named, {**_DEFAULTS.get(provider, {}), **options})
@@ -106,14 +115,34 @@ class OnnxEngine(WindowEngine):
                 output_shapes=tuple(outputs.items()),
             )
         )
-        self._warm_up(warmup)
+        self._bound: BoundRun | None = None
+        on_gpu = self._info.provider in ON_GPU
+        if on_gpu if bind is None else bind:
+            self._bind(runtime, "cuda" if on_gpu else "cpu", int(checked.get("device_id", "0")))
+        # A graph is captured in the first runs, not in those that count.
+        graph = on_gpu and "True" in (checked.get("enable_cuda_graph"), checked.get("trt_cuda_graph_enable"))
+        self._warm_up(max(warmup, WARMUP) if graph else warmup)
 
     def close(self) -> None:
         """Let go of the session."""
         super().close()
         self._session = None
+        if self._bound is not None:
+            self._bound.close()
+
+    def _bind(self, runtime: Any, device: str, device_id: int) -> None:
+        shapes = dict(self._info.output_shapes)
+        outputs = {
+            value.name: ((1, *shapes[value.name]), np.dtype(_TYPES[value.type]))
+            for value in self._session.get_outputs()
+        }
+        window = (self._input, (1, *self._info.input_shape))
+        self._bound = BoundRun(runtime, self._session, window, outputs, device, device_id)
+        self.note("buffers", f"bound, {'pinned' if self._bound.pinned else 'not pinned'}")
 
     def _run(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.floating]]:
+        if self._bound is not None:
+            return self._bound(batch)
         return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: batch}), strict=True))
 
 
@@ -150,11 +179,15 @@ def _make_session(
     """A session on the provider; on the CPU instead only where the fallback is allowed."""
     cpu = PROVIDERS["cpu"]
     if provider is cpu:
-        return _create(runtime, onnx, cpu, options, threads, spinning, strict=False)
+
+        def make() -> Any:
+            return _create(runtime, onnx, cpu, options, threads, spinning, strict=False)
+
+        return make() if options else shared(onnx, threads, spinning, make)
     if provider.runtime_name not in runtime.get_available_providers():
         why = (
             "it runs in an engine of its own, not in onnxruntime (make_engine picks it)"
-            if provider.name == "openvino"
+            if provider.name in ("openvino", "tensorrt-native")
             else "this onnxruntime was built without it"
         )
         if fallback == "forbid":
@@ -162,6 +195,13 @@ def _make_session(
         return _create(runtime, onnx, cpu, {}, threads, spinning, strict=False)
     said = _preload(runtime)
     strict = fallback == "forbid"
+    if (context := kept_context(options)) is not None:
+        # The engine that an earlier start built, with the graph around it: nothing is parsed, optimised or built.
+        with contextlib.suppress(BundleError, _NoKernelError):
+            session = _create(runtime, str(context), provider, options, threads, spinning, strict=True)
+            if _in_use(session) == provider.name:
+                return session
+        context.unlink(missing_ok=True)  # of no use on this machine: it is built again
     try:
         session = _create(runtime, onnx, provider, options, threads, spinning, strict=strict)
     except (BundleError, _NoKernelError) as error:
@@ -194,7 +234,7 @@ def _preload(runtime: Any) -> str:
 
 def _create(
     runtime: Any,
-    onnx: bytes,
+    onnx: bytes | str,
     provider: Provider,
     options: Mapping[str, str],
     threads: int,

@@ -1,7 +1,7 @@
 """The Source protocol: what *acquire*, a replay and a test read from."""
 
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from rtdecode.signal import Batch, Origin, StreamInfo
 
@@ -49,3 +49,12 @@ class Source(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+@runtime_checkable
+class Peeking(Protocol):
+    """A source that tells cheaply whether `read` would give something, for one who reads many in turn."""
+
+    def waiting(self) -> bool:
+        """Whether there is something to read. That it is silent, or gone, shows at a `read` alone."""
+        ...

@@ -9,12 +9,15 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+
 from rtdecode import hostclock
 from rtdecode.clock.stream_clock import StreamClock
 from rtdecode.errors import SourceError, StampError
 from rtdecode.signal import Batch, Chunk, Marker, Notice, Offset, Origin, Raw, StreamInfo
 from rtdecode.sources.change import ChangedError, Declared, changes
 from rtdecode.sources.declare import Declare, Described, describe
+from rtdecode.sources.lsl_directory import Directory
 from rtdecode.sources.lsl_links import Awake, DataLink, Ended, Event, Link, Reopened, Samples
 from rtdecode.sources.lsl_markers import MarkerLink, raw_markers
 from rtdecode.sources.lsl_search import described, identity
@@ -60,6 +63,9 @@ class LslSource:
         How late a marker may come after the samples of its time. The watermark stays that far behind.
     end_when_lost : bool
         End at the first loss instead of looking for the stream again.
+    directory : Directory, optional
+        Finds the streams of all sources of the process, where it has many. Somebody reads each of them ten times a
+        second at least.
 
     Raises
     ------
@@ -84,6 +90,7 @@ class LslSource:
         timeout_s: float = 10.0,
         lateness_s: float = 0.5,
         end_when_lost: bool = False,
+        directory: Directory | None = None,
     ) -> None:
         self._declare = declare or Declare()
         self._rules = tuple(triggers)
@@ -91,8 +98,8 @@ class LslSource:
         self._timeout_s = timeout_s
         self._events: SimpleQueue[Event] = SimpleQueue()
         query = StreamQuery(name, type, source_id)
-        self._data = DataLink(query, self._events, timeout_s, self._validate, end_when_lost)
-        self._markers = [MarkerLink(one, self._events, timeout_s, 1 + k) for k, one in enumerate(markers)]
+        self._data = DataLink(query, self._events, timeout_s, self._validate, end_when_lost, directory)
+        self._markers = [MarkerLink(one, self._events, timeout_s, 1 + k, directory) for k, one in enumerate(markers)]
         self._info: StreamInfo | None = None
         self._origins: tuple[Origin, ...] = ()
         self._notices: list[Notice] = []
@@ -116,6 +123,7 @@ class LslSource:
             raise
         self._was = self._declared(raw, identity(raw))
         scales = self._described.scales.tolist()
+        self._as_they_come = format_of(raw) == "float32" and all(scale == 1.0 for scale in scales)
         self._origins = (_origin(raw, scales), *(_origin(link.info) for link in self._markers))
         self._info = StreamInfo(
             self._described.channels,
@@ -125,6 +133,7 @@ class LslSource:
             self._described.declared_by_user,
         )
         self._clock = StreamClock(self._info.sfreq, self._data.offset)
+        self._data.with_markers = bool(self._markers)
         for marker_link in self._markers:
             marker_link.beside = self._data
         try:
@@ -189,6 +198,10 @@ class LslSource:
             elif any(link.waiting for link in self._markers):
                 return self._batch(None)
 
+    def waiting(self) -> bool:
+        """Whether there is something to read."""
+        return bool(self._surplus) or self._failure is not None or self._data.waiting
+
     def _gone(self) -> bool:
         return self._ended or self._closed
 
@@ -199,13 +212,14 @@ class LslSource:
     def _batch(self, chunk: Chunk | None, *raw: Raw) -> Batch:
         # Before the markers are taken, not after: a thread moves its mark only when all before it waits to be taken.
         empty_at = min((link.empty_at for link in self._markers), default=math.inf)
-        markers, marker_raw = self._take_markers()
+        markers, marker_raw = self._take_markers() if self._markers else ([], [])
         if chunk is not None:
-            markers += self._triggers.feed(chunk)
+            if self._rules:
+                markers += self._triggers.feed(chunk)
             self._newest = float(chunk.stamps[-1])
         complete = min(empty_at, self._newest) - self._lateness_s if self._markers else math.inf
         notices, self._notices = self._notices, []
-        watermark = min(complete, self._triggers.watermark)
+        watermark = min(complete, self._triggers.watermark) if self._rules else complete
         return Batch(chunk, markers, watermark, [*raw, *marker_raw], self._take_offsets(), notices)
 
     def _take_markers(self) -> tuple[list[Marker], list[Raw]]:
@@ -261,7 +275,10 @@ class LslSource:
             raise StampError(
                 f"LSL stream {self._data.info.name()!r}: {error}; the sender has no working clock"
             ) from None
-        samples = to_si(event.values, self._described.scales)
+        # Nobody writes into samples: those that need no scaling are not copied either.
+        samples = (
+            np.asarray(event.values, np.float32) if self._as_they_come else to_si(event.values, self._described.scales)
+        )
         for piece in pieces:
             if piece.missing and piece.invalidates is None:
                 self._data.suspect(piece.missing * self._clock.period)

@@ -20,6 +20,7 @@ from rtdecode.clock.offset import ClockOffset
 from rtdecode.errors import SourceError, StreamNotFoundError
 from rtdecode.signal import Notice, Offset, SourceState
 from rtdecode.sources.change import ChangedError
+from rtdecode.sources.lsl_directory import Directory
 from rtdecode.sources.lsl_search import Search, same_identity
 from rtdecode.sources.lsl_streams import (
     LOOK_S,
@@ -37,13 +38,15 @@ from rtdecode.sources.lsl_streams import (
 
 #: Samples taken by one pull at most.
 PULL = 4096
-#: A pull of samples returns after this, to look for markers and whether to end.
-_POLL_S = 0.02
+#: A pull of samples returns after this, to look for markers; and without any, to look whether to end.
+_POLL_S, _POLL_ALONE_S = 0.02, 0.1
 #: How often is looked whether the stream is lost, or its reader is elsewhere.
-_WATCH_S = 0.02
+_WATCH_S = 0.05
+#: The same where a process reads many streams, each every tenth of a second at least: for the thread that stands in.
+_WATCH_MANY_S = 1.0
 _OFFSET_EVERY_S = 5.0
 #: How often is looked whether a clock is to be measured: every so often, and at once after a reconnect.
-_MEASURE_S = 0.25
+_MEASURE_S, _MEASURE_MANY_S = 0.25, 1.0
 #: ... and for so long after a step of the stamps: liblsl asks the sender anew every two seconds.
 _HURRY_S = 5.0
 #: How often is looked for a second sender that answers to the same description.
@@ -99,10 +102,20 @@ class Link(ABC):
         How long to look for the stream.
     number : int
         Which of the source's `origins` it is.
+    directory : Directory, optional
+        Finds the streams of all sources of the process, where it has many.
     """
 
-    def __init__(self, query: StreamQuery, events: "SimpleQueue[Event]", timeout_s: float, number: int = 0) -> None:
+    def __init__(
+        self,
+        query: StreamQuery,
+        events: "SimpleQueue[Event]",
+        timeout_s: float,
+        number: int = 0,
+        directory: Directory | None = None,
+    ) -> None:
         self.number = number
+        self.directory = directory
         self.measured: deque[Offset] = deque(maxlen=1000)
         self.query = query
         self.events = events
@@ -118,7 +131,7 @@ class Link(ABC):
     def connect(self, query: StreamQuery, timeout: float, settle: float = SETTLE_S) -> None:
         """Find the stream, read its description, and measure its clock; raises `SourceError` where that fails."""
         deadline = hostclock.now() + timeout
-        found = resolve(query, timeout, settle)
+        found = resolve(query, timeout, settle) if self.directory is None else self.directory.resolve(query, timeout)
         with reachable(found):
             inlet, info = open_inlet(found, max(0.5, deadline - hostclock.now()))
             offset = self._first_offset(inlet, info, max(0.5, deadline - hostclock.now()))
@@ -197,7 +210,7 @@ class Link(ABC):
 
     def _measure(self) -> None:
         last, due, newest = self.inlet, hostclock.now() + _OFFSET_EVERY_S, (math.nan, math.nan)
-        while not self.stop.wait(_MEASURE_S):
+        while not self.stop.wait(_MEASURE_S if self.directory is None else _MEASURE_MANY_S):
             inlet, offset = self.inlet, self.offset
             if inlet is None:
                 return
@@ -243,22 +256,46 @@ class DataLink(Link):
         timeout_s: float,
         validate: Callable[[Any], None],
         end_when_lost: bool,
+        directory: Directory | None = None,
     ) -> None:
-        super().__init__(query, events, timeout_s)
+        super().__init__(query, events, timeout_s, directory=directory)
         self._validate = validate
         self._end_when_lost = end_when_lost
         self._pulling = threading.Lock()
         self._puller: Puller | None = None
         self._put = self._taken = 0  # samples; one is written under the lock alone, the other by the reader alone
         self._arrived = math.inf
+        #: Whether markers come beside the samples, for which the reader looks now and then.
+        self.with_markers = False
+        self._known: set[str] = set()
+        #: Lost, or to be stopped.
+        self._wanted = threading.Event()
 
     def start(self) -> None:
         """Begin to watch the stream."""
         self._begin()
         super().start()
+        if self.directory is not None:
+            self.directory.watch(self)
+
+    def close(self) -> None:
+        """Stop the threads and let go of the inlet. Safe to call twice."""
+        if self.directory is not None:
+            self.directory.leave(self)
+        self.stop.set()
+        self._wanted.set()
+        super().close()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something is here. That a stream is lost shows at a pull alone."""
+        if not self.events.empty():
+            return True
+        inlet = self.inlet
+        return self._puller is not None and inlet is not None and inlet.samples_available() > 0
 
     def _targets(self) -> list[Callable[[], None]]:
-        return [*super()._targets(), self._look_around]
+        return [*super()._targets(), *([self._look_around] if self.directory is None else [])]
 
     def _begin(self) -> None:
         self._arrived = hostclock.now()
@@ -266,18 +303,21 @@ class DataLink(Link):
 
     def next(self, timeout: float) -> Event | None:
         """The next event, in the order in which things came; None where there is none within `timeout` seconds."""
-        deadline = hostclock.now() + timeout
+        deadline, left = hostclock.now() + timeout, timeout
+        poll = _POLL_S if self.with_markers else _POLL_ALONE_S
         while True:
-            left = deadline - hostclock.now()
             if self._puller is None:  # lost: the thread looks for it
                 return self._queued(max(0.0, left))
             with self._pulling:
                 # What the thread took came before what is pulled now.
-                event = self._queued() or self._pull(min(_POLL_S, max(0.0, left)))
+                event = self._queued() or self._pull(min(poll, max(0.0, left)))
             if event is not None or left <= 0:
                 return event
+            left = deadline - hostclock.now()
 
     def _queued(self, timeout: float | None = None) -> Event | None:
+        if timeout is None and self.events.empty():  # far cheaper than to be told so by an exception
+            return None
         try:
             event = self.events.get(block=timeout is not None, timeout=timeout)
         except Empty:
@@ -294,13 +334,14 @@ class DataLink(Link):
         arrived = hostclock.now()
         if self._puller.lost:
             self._puller = None
+            self._wanted.set()
         if not len(stamps):
             return None
         self._arrived = arrived
-        return Samples(values.copy(), stamps.copy(), arrived)
+        return Samples(values, stamps, arrived)
 
     def _run(self) -> None:
-        while not self.stop.wait(_WATCH_S):
+        while not self._idle():
             if self._puller is None:
                 if self._end_when_lost:
                     self.events.put(Ended())
@@ -312,6 +353,14 @@ class DataLink(Link):
                     self._stand_in()
                 finally:
                     self._pulling.release()
+
+    def _idle(self) -> bool:
+        """Wait until there may be something to do; whether the end has come."""
+        if self.directory is None:
+            return self.stop.wait(_WATCH_S)
+        self._wanted.wait(_WATCH_MANY_S)
+        self._wanted.clear()
+        return self.stop.is_set()
 
     def _stand_in(self) -> None:
         """Take what has come while the reader is elsewhere."""
@@ -330,7 +379,7 @@ class DataLink(Link):
         self._say(SourceState.RECOVERING, f"the LSL stream {self.info.name()!r} is lost; looking for it")
         began = hostclock.now()
         deadline = began + self.timeout_s
-        search = Search(self.query, self.info)
+        search = Search(self.query, self.info, self.directory)
         refused: SourceError | None = None
         while not self.stop.is_set() and hostclock.now() < deadline:
             found = search.look()
@@ -360,25 +409,34 @@ class DataLink(Link):
 
     def _look_around(self) -> None:
         """See now and then whether there is a second sender, and whether ours has gone without a word."""
-        known: set[str] = set()
         looked = hostclock.now()
         while not self.stop.wait(0.5):
-            silent = hostclock.now() - self._arrived > _SILENT_S
-            if self._puller is None or not (silent or hostclock.now() - looked > _LOOK_AROUND_S):
-                continue
-            ours = self.info
-            found = {one.uid(): one for one in pylsl().resolve_bypred(self.query.predicate, 2, LOOK_S)}
-            looked = hostclock.now()
-            others = [one for uid, one in found.items() if uid != ours.uid()]
-            for one in others:
-                if one.uid() not in known:
-                    self._twin(one)
-            known &= found.keys()
-            known |= {one.uid() for one in others}
-            gone = silent and ours.uid() not in found and any(same_identity(one, ours) for one in others)
-            with self._pulling:
-                if gone and ours is self.info:
-                    self._puller = None
+            if self._puller is not None and (self.silent or hostclock.now() - looked > _LOOK_AROUND_S):
+                self.seen(pylsl().resolve_bypred(self.query.predicate, 2, LOOK_S))
+                looked = hostclock.now()
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing has come for so long that its sender may have gone without a word."""
+        return self._puller is not None and hostclock.now() - self._arrived > _SILENT_S
+
+    def seen(self, streams: list[Any]) -> None:
+        """These answer to the description now: ours, and others."""
+        if self._puller is None:
+            return
+        ours, silent = self.info, self.silent
+        found = {one.uid(): one for one in streams}
+        others = [one for uid, one in found.items() if uid != ours.uid()]
+        for one in others:
+            if one.uid() not in self._known:
+                self._twin(one)
+        self._known &= found.keys()
+        self._known |= {one.uid() for one in others}
+        gone = silent and ours.uid() not in found and any(same_identity(one, ours) for one in others)
+        with self._pulling:
+            if gone and ours is self.info:
+                self._puller = None
+                self._wanted.set()
 
     def _twin(self, info: Any) -> None:
         text = (

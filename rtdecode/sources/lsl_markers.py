@@ -13,6 +13,7 @@ from rtdecode import hostclock
 from rtdecode.clock.offset import ClockOffset
 from rtdecode.errors import SourceError, StreamNotFoundError
 from rtdecode.signal import Marker, Notice, Raw
+from rtdecode.sources.lsl_directory import Directory
 from rtdecode.sources.lsl_links import Awake, Event, Link
 from rtdecode.sources.lsl_search import Search, same_identity
 from rtdecode.sources.lsl_streams import SETTLE_S, MarkerQuery, StreamQuery, describe_stream, pylsl
@@ -43,8 +44,15 @@ def raw_markers(stream: int, marked: list[Marked]) -> Raw:
 class MarkerLink(Link):
     """Pulls markers, and knows until when they are complete."""
 
-    def __init__(self, query: MarkerQuery, events: "SimpleQueue[Event]", timeout_s: float, number: int) -> None:
-        super().__init__(query, events, timeout_s, number)
+    def __init__(
+        self,
+        query: MarkerQuery,
+        events: "SimpleQueue[Event]",
+        timeout_s: float,
+        number: int,
+        directory: Directory | None = None,
+    ) -> None:
+        super().__init__(query, events, timeout_s, number, directory)
         self.empty_at = -math.inf
         self.waiting: deque[Marked] = deque()
         self.beside: Link | None = None  # the stream of the samples
@@ -97,7 +105,7 @@ class MarkerLink(Link):
 
     def _find_again(self) -> None:
         """Until it is there, or the source is closed."""
-        search = Search(self.query, self.info)
+        search = Search(self.query, self.info, self.directory)
         while not self.stop.is_set():
             found = search.look()
             self.empty_at = hostclock.now()

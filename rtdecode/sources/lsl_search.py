@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rtdecode.sources.lsl_directory import Directory
 from rtdecode.sources.lsl_streams import LOOK_S, StreamQuery, pylsl, unique
 
 
@@ -33,10 +34,13 @@ class Search:
         What the configuration asks for; whatever else answers to it may stand in its place.
     lost : pylsl.StreamInfo
         What it was.
+    directory : Directory, optional
+        Looks in its place, where others look too.
     """
 
-    def __init__(self, query: StreamQuery, lost: Any) -> None:
+    def __init__(self, query: StreamQuery, lost: Any, directory: Directory | None = None) -> None:
         self._query = query
+        self._directory = directory
         self._lost = lost
         self._refused: set[str] = set()
 
@@ -45,8 +49,10 @@ class Search:
 
         None after `LOOK_S`, so that the caller can look whether to go on.
         """
-        # One more than are known, so that liblsl returns at once when another appears.
-        found = unique(pylsl().resolve_bypred(self._query.predicate, len(self._refused) + 1, LOOK_S))
+        if self._directory is not None:
+            found = self._directory.find(self._query)
+        else:  # one more than are known, so that liblsl returns at once when another appears
+            found = unique(pylsl().resolve_bypred(self._query.predicate, len(self._refused) + 1, LOOK_S))
         self._refused &= {one.uid() for one in found}  # what has gone is waited for no longer
         fresh = [one for one in found if one.uid() not in self._refused]
         return min(fresh, key=lambda one: not same_identity(one, self._lost), default=None)

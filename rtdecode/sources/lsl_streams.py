@@ -16,6 +16,7 @@ from rtdecode.sources.declare import RawChannel
 
 _FORMATS = {1: "float32", 2: "double64", 3: "string", 4: "int32", 5: "int16", 6: "int8", 7: "int64"}
 _LOST, _TIMED_OUT = -2, -1
+_AT_ONCE = ctypes.c_double(0.0)
 #: The shortest search, in seconds. liblsl asks known peers one by one only after the half second that it gives
 #: multicast, and a search of just that half second takes five more: it ends while it begins to ask them (1.18.0).
 LOOK_S = 0.7
@@ -65,6 +66,11 @@ class StreamQuery:
         pairs = {"name": self.name, "type": self.type, "source_id": self.source_id, "hostname": self.hostname}
         return " and ".join(f"{key}={_quoted(value)}" for key, value in pairs.items() if value is not None)
 
+    def matches(self, info: Any) -> bool:
+        """Whether a stream is what the predicate asks for."""
+        wanted = {"name": self.name, "type": self.type, "source_id": self.source_id, "hostname": self.hostname}
+        return all(getattr(info, key)() == value for key, value in wanted.items() if value is not None)
+
 
 class MarkerQuery(StreamQuery):
     """Which marker stream is meant."""
@@ -101,14 +107,23 @@ def resolve(query: StreamQuery, timeout: float, settle: float = SETTLE_S) -> Any
         raise SourceError("no stream was asked for; set `name`, `type` or `source_id` of [source]")
     found = pylsl().resolve_bypred(query.predicate, 1, max(timeout, LOOK_S))
     if not found:
-        visible = unique(pylsl().resolve_streams(1.0))
-        listed = "\n  ".join(describe_stream(info) for info in visible)
-        advice = "no stream is visible at all; start the sender, and check that network and firewall let LSL through"
-        if visible:
-            advice = f"visible are:\n  {listed}\nset `name`, `type` or `source_id` of [source] to one of these"
-        raise StreamNotFoundError(f"no LSL stream with {query} within {timeout:g} s; {advice}")
+        raise none_found(query, timeout, unique(pylsl().resolve_streams(1.0)))
     if settle:
         found = unique([*found, *pylsl().resolve_bypred(query.predicate, len(unique(found)) + 1, settle)])
+    return found_one(found, query)
+
+
+def none_found(query: StreamQuery, timeout: float, visible: list[Any]) -> StreamNotFoundError:
+    """That no stream matches, and which there are."""
+    listed = "\n  ".join(describe_stream(info) for info in visible)
+    advice = "no stream is visible at all; start the sender, and check that network and firewall let LSL through"
+    if visible:
+        advice = f"visible are:\n  {listed}\nset `name`, `type` or `source_id` of [source] to one of these"
+    return StreamNotFoundError(f"no LSL stream with {query} within {timeout:g} s; {advice}")
+
+
+def found_one(found: list[Any], query: StreamQuery) -> Any:
+    """The stream, where there is but one that matches; raises `SourceError` with all of them where not."""
     if len(found) > 1:
         listed = "\n  ".join(describe_stream(info) for info in found)
         raise SourceError(
@@ -200,7 +215,7 @@ def reachable(found: Any) -> Iterator[None]:
 
 
 class Puller:
-    """Pulls samples of a numeric stream into memory of its own.
+    """Pulls samples of a numeric stream.
 
     A pull waits for the first sample and then takes what else is there. liblsl hands out nothing any more once it has
     noticed that the sender is gone, not even what it has already copied into the caller's memory during that very call;
@@ -215,40 +230,52 @@ class Puller:
     """
 
     def __init__(self, inlet: Any, max_samples: int) -> None:
+        n_channels = inlet.channel_count
         self._inlet = inlet
-        self._n_channels = inlet.channel_count
-        self._values = np.empty((max_samples, self._n_channels), inlet.np_dtype)
-        self._stamps = np.empty(max_samples, np.float64)
+        self._n_channels = n_channels
+        self._values = np.empty((max_samples, n_channels), inlet.np_dtype)
+        self._stamps = np.full(max_samples, np.nan)  # NaN between two pulls
+        # What liblsl is called with, made once: the first sample's place, and that of the others.
+        self._function = inlet.do_pull_chunk
+        self._code = ctypes.c_int()
+        self._first = self._arguments(0, 1)
+        self._others = self._arguments(1, max_samples)
+        self._result = ctypes.byref(self._code)
         self.lost = False
 
     def pull(self, timeout: float) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
-        """Samples, shape (n, channels), and raw stamps, shape (n,); views that the next pull overwrites.
+        """Samples, shape (n, channels), and raw stamps, shape (n,), as soon as there is one.
 
         Once `lost` is set, nothing will come any more.
         """
-        n = self._once(timeout, 0, 1)
-        if n and not self.lost:
-            n += self._once(0.0, n, len(self._stamps))
-        return self._values[:n], self._stamps[:n]
-
-    def _once(self, timeout: float, begin: int, stop: int) -> int:
-        values, stamps = self._values[begin:stop], self._stamps[begin:stop]
+        n = self._once(self._first, ctypes.c_double(timeout), 0)
+        if not n:
+            return self._values[:0], self._stamps[:0]
+        if not self.lost:
+            n += self._once(self._others, _AT_ONCE, 1)
+        stamps = self._stamps[:n]
+        taken = self._values[:n].copy(), stamps.copy()
         stamps.fill(np.nan)
-        code = ctypes.c_int()
-        elements = self._inlet.do_pull_chunk(
+        return taken
+
+    def _arguments(self, begin: int, stop: int) -> tuple[Any, ...]:
+        values, stamps = self._values[begin:stop], self._stamps[begin:stop]
+        return (
             self._inlet.obj,
             ctypes.c_void_p(values.ctypes.data),
             ctypes.c_void_p(stamps.ctypes.data),
             ctypes.c_size_t(values.size),
             ctypes.c_size_t(len(stamps)),
-            ctypes.c_double(timeout),
-            ctypes.byref(code),
         )
-        if code.value == _LOST:
+
+    def _once(self, arguments: tuple[Any, ...], timeout: "ctypes.c_double", begin: int) -> int:
+        elements = self._function(*arguments, timeout, self._result)
+        code = self._code.value
+        if code == _LOST:
             self.lost = True
-            return int(np.argmax(np.append(np.isnan(stamps), True)))
-        if code.value not in (0, _TIMED_OUT):
-            raise SourceError(f"liblsl failed to pull samples (error {code.value}); restart the sender")
+            return int(np.argmax(np.append(np.isnan(self._stamps[begin:]), True)))
+        if code not in (0, _TIMED_OUT):
+            raise SourceError(f"liblsl failed to pull samples (error {code}); restart the sender")
         return int(elements // self._n_channels)
 
 

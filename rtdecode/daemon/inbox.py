@@ -1,0 +1,104 @@
+"""One process's subscription to an *acquire*: live messages of its sources, each for the followers that want it.
+
+A process that runs many pipelines thus polls one socket, and not one for each.
+"""
+
+from collections import deque
+from typing import Any
+
+import zmq
+
+from rtdecode import hostclock
+from rtdecode.daemon import bus
+from rtdecode.daemon.endpoints import Endpoints
+from rtdecode.daemon.rpc import Client
+
+#: Live messages that wait while windows are encoded, for each follower; what does not fit is in the log.
+QUEUED = 2000
+
+#: After a question that was not answered, nobody asks for so many seconds: one that is gone would hold all up in turn.
+SILENT_S = 0.5
+
+#: A message, and the host time at which it was in our hands.
+Taken = tuple[list[bytes], float]
+
+
+class Tap:
+    """The live messages of one source, for one follower: without a source's name in their topics."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[Taken] = deque()
+
+
+class Inbox:
+    """Hears one *acquire*, and asks it. Used by one thread.
+
+    Parameters
+    ----------
+    context : zmq.Context
+    found : Endpoints
+        With that *acquire*'s addresses in front.
+    """
+
+    def __init__(self, context: "zmq.Context[Any]", found: Endpoints) -> None:
+        self.context = context
+        self.client = Client(context, found.log, "acquire")
+        #: Until when it is not asked for what is in its log.
+        self.silent_until = 0.0
+        self.socket: zmq.Socket[bytes] = context.socket(zmq.SUB)
+        self.socket.setsockopt(zmq.RCVHWM, QUEUED)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.connect(found.samples)
+        self._taps: dict[bytes, tuple[bytes, list[Tap]]] = {}
+        self._heard: list[Tap] = []
+
+    def tap(self, source: str) -> Tap:
+        """The messages of a source, from now on."""
+        tap = Tap()
+        for kind in (bus.SAMPLES_TOPIC, bus.EVENT_TOPIC):
+            topic = bus.topic(kind, source)
+            if topic not in self._taps:
+                self._taps[topic] = kind.encode(), []
+                self.socket.setsockopt(zmq.SUBSCRIBE, topic)
+            self._taps[topic][1].append(tap)
+        return tap
+
+    def leave(self, tap: Tap) -> None:
+        """Nobody reads this one any more."""
+        for _, taps in self._taps.values():
+            if tap in taps:
+                taps.remove(tap)
+
+    def next(self, tap: Tap) -> Taken | None:
+        """The next message of a tap that is here; None where there is none."""
+        if not tap.waiting:
+            self._heard += self._receive()
+        return tap.waiting.popleft() if tap.waiting else None
+
+    def sort(self) -> list[Tap]:
+        """Take what is here; the taps that have got something since the last call, in the order in which it came."""
+        heard, self._heard = self._heard + self._receive(), []
+        return heard
+
+    def _receive(self) -> list[Tap]:
+        heard: list[Tap] = []
+        while True:
+            try:
+                frames = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return heard
+            heard += self._deliver(frames)
+
+    def _deliver(self, frames: list[bytes]) -> list[Tap]:
+        received = hostclock.now()
+        kind, taps = self._taps.get(frames[0], (b"", ()))  # a name that begins like one of ours is not ours
+        frames[0] = kind
+        for tap in taps:
+            if len(tap.waiting) < QUEUED:
+                tap.waiting.append((frames, received))
+        return list(taps)
+
+    def close(self) -> None:
+        """Let go of the sockets."""
+        self.socket.close()
+        self.client.close()

@@ -1,0 +1,34 @@
+"""The runtime's sessions on the CPU, shared by all engines of a process that run the same file in the same way.
+
+Weights then lie in memory, and in the caches, once. A session has no state between runs, and may run in several threads
+at once; what an engine knows of its stream is its own.
+"""
+
+import hashlib
+import threading
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakValueDictionary
+
+_made: WeakValueDictionary[tuple[str, int, bool], Any] = WeakValueDictionary()
+_making = threading.Lock()
+
+
+def shared(onnx: bytes, threads: int, spinning: bool, make: Callable[[], Any]) -> Any:
+    """The session that is in use for this file and these settings; made where there is none.
+
+    Parameters
+    ----------
+    onnx : bytes
+        The file.
+    threads, spinning
+        As for `OnnxEngine`.
+    make : callable
+        Makes it; what it raises is raised.
+    """
+    key = (hashlib.sha256(onnx).hexdigest(), threads, spinning)
+    with _making:
+        found = _made.get(key)
+        if found is None:
+            found = _made[key] = make()
+        return found
