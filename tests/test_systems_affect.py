@@ -264,6 +264,14 @@ def test_contamination_has_the_ratio_that_was_asked_for():
     assert abs(correlation(clean, dirt)).mean() < 0.3
 
 
+def test_no_artifact_is_empty_and_an_empty_one_is_refused():
+    # So short that many blinks would begin with the last sample, where they add nothing.
+    dirt = artifacts(np.random.default_rng(0), 2000, 12, 128.0)
+    np.testing.assert_allclose(dirt.std(axis=1), 1, atol=1e-4)
+    with pytest.raises(ValueError, match="artifact 1 is zero throughout"):
+        contaminate(dirt[:2], np.stack([dirt[0], 0 * dirt[0]]), 2.0)
+
+
 def small_denoiser(tmp_path, n_times=64):
     """One with artifacts from a file, of which there are few."""
     path = tmp_path / "artifacts.npy"

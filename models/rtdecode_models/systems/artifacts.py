@@ -15,6 +15,8 @@ Signals = NDArray[np.float32]
 RHYTHMS = ((6.0, 1.5, 0.6), (10.0, 1.0, 1.5), (20.0, 4.0, 0.5))
 #: Band of muscle activity in Hz; what lies above the signal's own band is cut.
 MUSCLE = (20.0, 90.0)
+#: A signal that varies by less is none.
+FLAT = 1e-9
 
 
 def clean_eeg(rng: np.random.Generator, n: int, n_times: int, sfreq: float) -> Signals:
@@ -42,14 +44,17 @@ def artifacts(rng: np.random.Generator, n: int, n_times: int, sfreq: float) -> S
     -------
     ndarray of float32, shape (n, n_times)
     """
-    makers = (_blinks, _gaze, _muscle, _mains)
-    share = np.array([0.3, 0.15, 0.45, 0.1])
-    signals = np.empty((n, n_times))
+    signals = np.zeros((n, n_times))
     for row in range(n):
-        kinds = rng.choice(len(makers), size=rng.integers(1, 3), replace=False, p=share)
-        parts = [rng.uniform(0.5, 1) * _standard(makers[kind](rng, n_times, sfreq)[None])[0] for kind in kinds]
-        signals[row] = np.sum(parts, axis=0)
+        while np.ptp(signals[row]) < FLAT:  # a blink that begins with the last sample adds nothing
+            signals[row] = _one_or_two(rng, n_times, sfreq)
     return _standard(signals).astype(np.float32)
+
+
+def _one_or_two(rng: np.random.Generator, n_times: int, sfreq: float) -> NDArray[np.float64]:
+    kinds = rng.choice(len(MAKERS), size=rng.integers(1, 3), replace=False, p=SHARES)
+    parts = [rng.uniform(0.5, 1) * _standard(MAKERS[kind](rng, n_times, sfreq)[None])[0] for kind in kinds]
+    return np.asarray(np.sum(parts, axis=0))
 
 
 def contaminate(clean: Signals, artifact: Signals, snr_db: NDArray[np.floating] | float) -> Signals:
@@ -61,7 +66,14 @@ def contaminate(clean: Signals, artifact: Signals, snr_db: NDArray[np.floating] 
         Powers are those about zero.
     snr_db : float or ndarray, shape (n,)
         In dB.
+
+    Raises
+    ------
+    ValueError
+        An artifact is zero throughout: no k gives the ratio.
     """
+    if len(empty := np.flatnonzero(~artifact.any(axis=1))):
+        raise ValueError(f"artifact {empty[0]} is zero throughout; no multiple of it gives {snr_db} dB")
     ratio = 10 ** (-np.asarray(snr_db, dtype=np.float64) / 20)
     power = np.square(clean, dtype=np.float64).mean(axis=1) / np.square(artifact, dtype=np.float64).mean(axis=1)
     scale = ratio * np.sqrt(power)
@@ -118,6 +130,11 @@ def _add(signal: NDArray[np.float64], piece: NDArray[np.float64], start: int) ->
     first, last = max(0, start), min(len(signal), start + len(piece))
     if first < last:
         signal[first:last] += piece[first - start : last - start]
+
+
+#: What disturbs, and how often each of them does.
+MAKERS = (_blinks, _gaze, _muscle, _mains)
+SHARES = np.array([0.3, 0.15, 0.45, 0.1])
 
 
 def _gaussian(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.complex128]:
