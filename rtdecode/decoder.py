@@ -345,7 +345,10 @@ class Decoder:
             heads = tuple(head(outputs) for head in heads_of)
         except EncodeError as error:
             status, reason, outputs, heads = Status.FAILED, str(error), {}, ()
-        return self._result(due, task.at, status, reason, encoded, outputs, heads, variant=by is not None)
+        fell_back = engine.info.fell_back
+        return self._result(
+            due, task.at, status, reason, encoded, outputs, heads, variant=by is not None, fell_back=fell_back
+        )
 
     def skip(self, task: Task, reason: str) -> Result:
         """Give up a window that `advance` gave."""
@@ -376,6 +379,7 @@ class Decoder:
         heads: tuple[HeadOutput, ...] = (),
         *,
         variant: bool = False,
+        fell_back: bool = False,
     ) -> Result:
         self.counts[status] += 1
         return Result(
@@ -391,6 +395,7 @@ class Decoder:
             heads=heads,
             timing=Timing(due.stamp, due.arrived, at, encoded, due.uncertainty),
             variant=variant,
+            fell_back=fell_back,
             quality=due.quality,
         )
 

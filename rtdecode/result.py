@@ -64,6 +64,8 @@ class Result:
         Not part of the payload.
     variant : bool
         Whether the cheaper variant of the encoder made it.
+    fell_back : bool
+        Whether it was encoded by another provider than was asked for. Not part of the payload.
     quality : Quality or None
         What is wrong with its samples; None where nothing is. Not part of the payload.
     """
@@ -80,6 +82,7 @@ class Result:
     heads: tuple[HeadOutput, ...] = ()
     timing: Timing = Timing()
     variant: bool = False
+    fell_back: bool = False
     quality: Quality | None = None
 
 

@@ -28,7 +28,12 @@ from rtdecode.encode.onnx import OnnxEngine
 from rtdecode.encode.onnxfile import check_self_contained
 from rtdecode.encode.openvino import OpenVinoEngine
 from rtdecode.encode.providers import PROVIDERS, check_options, engine_cache_key
+from rtdecode.encode.tensorrt_native import TensorRtEngine
 from rtdecode.errors import BundleError, EncodeError, EngineError, GoldenError, ProviderError
+
+triton_kit: Any = None
+if importlib.util.find_spec("grpc") is not None:
+    import triton_kit
 
 RNG = np.random.default_rng(1)
 WEIGHTS = {
@@ -37,15 +42,30 @@ WEIGHTS = {
 }
 WINDOWS = RNG.standard_normal((4, TIME, CHANNELS)).astype(np.float32)
 
+
+def served(data: bytes) -> Engine:
+    """A model that a Triton server has loaded, in its Python backend."""
+    assert SERVING
+    return SERVING[0].load(data)
+
+
 ENGINES: dict[str, Callable[[bytes], Engine]] = {
     "onnxruntime": OnnxEngine,
     "onnxruntime, fallen back": lambda data: OnnxEngine(data, provider="openvino", fallback="allow"),
     "onnxruntime, two spinning threads": lambda data: OnnxEngine(data, threads=2, spinning=True),
+    "onnxruntime, bound": lambda data: OnnxEngine(data, bind=True),
     "openvino": OpenVinoEngine,
+    "triton": served,
     "cuda": lambda data: OnnxEngine(data, provider="cuda"),
+    "cuda, captured": lambda data: OnnxEngine(data, provider="cuda", options={"enable_cuda_graph": True}),
     "tensorrt": lambda data: OnnxEngine(data, provider="tensorrt"),
+    "tensorrt, captured": lambda data: OnnxEngine(data, provider="tensorrt", options={"trt_cuda_graph_enable": True}),
+    "tensorrt-native": TensorRtEngine,
+    "tensorrt-native, not captured": lambda data: TensorRtEngine(data, options={"cuda_graph": False}),
 }
-GPU = ("cuda", "tensorrt")
+#: What an engine needs that is not everywhere.
+GPU = frozenset(name for name in ENGINES if name.startswith(("cuda", "tensorrt")))
+MARKS = dict.fromkeys(GPU, pytest.mark.gpu) | {"triton": pytest.mark.triton}
 
 
 def has_gpu() -> bool:
@@ -57,10 +77,32 @@ def has_gpu() -> bool:
     return listed.returncode == 0 and "GPU" in listed.stdout
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.gpu if name in GPU else ()) for name in ENGINES])
+SERVING: "list[triton_kit.Server]" = []
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The server that `served` speaks to."""
+    folder = tmp_path_factory.mktemp("triton")
+    (folder / "models").mkdir()
+    one = triton_kit.Server(folder, folder / "models", "--model-control-mode=explicit")
+    try:
+        one.start()
+        SERVING.append(one)
+        yield
+    finally:
+        SERVING.clear()
+        one.close()
+
+
+@pytest.fixture(params=[pytest.param(name, marks=MARKS.get(name, ())) for name in ENGINES])
 def make(request: pytest.FixtureRequest) -> Iterator[Callable[[bytes], Engine]]:
     if request.param == "openvino" and importlib.util.find_spec("openvino") is None:
         pytest.skip('not run: openvino is not installed (pip install "rtdecode[openvino]")')
+    if request.param == "triton":
+        if triton_kit is None or triton_kit.ROOT is None:
+            pytest.skip("not run: needs a Triton server (make test-triton)")
+        request.getfixturevalue("server")
     if request.param in GPU and not has_gpu():
         pytest.skip(f"not run: {request.param} needs an NVIDIA GPU")
     made: list[Engine] = []
@@ -98,7 +140,7 @@ def test_info_says_what_runs(make: Callable[[bytes], Engine]) -> None:
     assert info.input_shape == (TIME, CHANNELS)
     assert dict(info.output_shapes) == {"embedding": (8,), "logits": (2,)}
     assert info.input_name == "x"
-    assert info.runtime.split()[0] in {"onnxruntime", "openvino"}
+    assert info.runtime.split()[0] in {"onnxruntime", "openvino", "triton", "tensorrt"}
     assert info.fell_back == (info.provider != info.asked)
     assert msgspec.json.decode(msgspec.json.encode(info.describe()), type=dict[str, str | int | tuple[int, ...]])
 
@@ -332,7 +374,7 @@ def test_the_cpu_is_the_cpu() -> None:
 
 def test_an_unknown_provider_lists_the_known() -> None:
     with pytest.raises(
-        ProviderError, match=r"'tensort' is unknown; known are tensorrt, cuda, openvino, cpu \(did you mean"
+        ProviderError, match=r"'tensort' is unknown; known are tensorrt, cuda, tensorrt-native, openvino, cpu \(did you mean"
     ):
         OnnxEngine(bundles.linear(WEIGHTS), provider="tensort")
 

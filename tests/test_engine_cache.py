@@ -8,7 +8,16 @@ import bundles
 import numpy as np
 import pytest
 
-from rtdecode.encode.engine_cache import Platform, cache_options, cache_root, find_platform, parse_gpus, private_folder
+from rtdecode.encode.engine_cache import (
+    Platform,
+    cache_options,
+    cache_root,
+    find_platform,
+    kept_context,
+    native_folder,
+    parse_gpus,
+    private_folder,
+)
 from rtdecode.encode.onnx import OnnxEngine
 from rtdecode.errors import ProviderError
 
@@ -30,7 +39,14 @@ def test_engines_and_timings_lie_in_one_private_folder_of_the_user(environ, tmp_
         "trt_engine_cache_path": str(folder),
         "trt_timing_cache_enable": "True",
         "trt_timing_cache_path": str(folder),
+        "trt_dump_ep_context_model": "True",
+        "trt_ep_context_file_path": str(folder / "context.onnx"),
+        "trt_ep_context_embed_mode": "1",
     }
+    assert kept_context(options) is None
+    (folder / "context.onnx").touch()
+    assert kept_context(options) == folder / "context.onnx"
+    assert kept_context({}) is None
     assert [one.stat().st_mode & 0o777 for one in (folder, folder.parent)] == [0o700, 0o700]
     assert cache_options(b"model", {"device_id": "0"}, "fp16", PLATFORM, environ) == options
 
@@ -48,6 +64,27 @@ def test_everything_that_an_engine_depends_on_has_a_folder_of_its_own(environ):
     ]
     assert len(set(folders)) == len(folders) == 8
     assert folder(options={"trt_engine_cache_prefix": "p"}) == folders[0], "where engines lie does not change them"
+
+
+def test_a_native_engine_has_a_folder_of_its_own(environ, monkeypatch):
+    def folder(onnx=b"model", options=None, precision="fp16", tensorrt="11.4", gpu="H200 (9.0)", driver="580.1"):
+        monkeypatch.setattr("rtdecode.encode.engine_cache._ask_driver", lambda: ([gpu], driver))
+        return native_folder(onnx, options or {}, precision, tensorrt, environ)
+
+    folders = [
+        folder(),
+        folder(onnx=b"other"),
+        folder(options={"optimization_level": "5"}),
+        folder(precision="bf16"),
+        folder(tensorrt="11.5"),
+        folder(gpu="H100 (9.0)"),
+        folder(driver="590.1"),
+    ]
+    assert len(set(folders)) == len(folders)
+    assert all(one.stat().st_mode & 0o777 == 0o700 for one in folders)
+    assert folder(options={"cuda_graph": "False"}) == folders[0], "how it is run does not change it"
+    monkeypatch.setattr("rtdecode.encode.engine_cache._ask_driver", lambda: None)
+    assert native_folder(b"model", {}, "fp16", "11.4", environ) is None
 
 
 def test_a_named_folder_is_the_root_and_no_cache_means_none(environ, tmp_path):

@@ -21,6 +21,9 @@ import grpc
 import psutil
 
 from rtdecode.encode.kserve import Connection, TritonServer
+from rtdecode.encode.protobuf import bytes_field
+from rtdecode.encode.triton_link import TritonLink
+from rtdecode.encode.triton_repository import ModelSettings, write_model
 
 _found = importlib.util.find_spec("pytriton")
 ROOT = None if _found is None or _found.origin is None else Path(_found.origin).parent / "tritonserver"
@@ -94,6 +97,18 @@ class Server:
             raise AssertionError(self.said())
         finally:
             link.close()
+
+    def load(self, onnx: bytes) -> TritonLink:
+        """Have the server load an encoder (with ``--model-control-mode=explicit``), and open a link to it."""
+        name = f"m{len(list(self.repository.iterdir()))}"
+        write_model(onnx, self.repository, name, ModelSettings("python"))
+        connection = Connection(TritonServer(self.url, name))
+        try:
+            connection._ask("RepositoryModelLoad", bytes_field(2, name), 60.0)
+            outputs = [one.name for one in connection.model(name, "", 5.0).outputs]
+        finally:
+            connection.close()
+        return TritonLink(TritonServer(self.url, name), outputs)
 
     def said(self) -> str:
         return (self.folder / "log").read_text(errors="replace")[-8000:]

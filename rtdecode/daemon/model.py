@@ -6,6 +6,7 @@ from pathlib import Path
 from rtdecode import hostclock
 from rtdecode.config import PipelineConfig
 from rtdecode.config.handling import handling
+from rtdecode.config.server import triton_server
 from rtdecode.daemon.shelf import Shelf
 from rtdecode.decoder import Decoder
 from rtdecode.encode.bundle import Bundle
@@ -122,6 +123,7 @@ def verified(path: Path, pipeline: PipelineConfig, shelf: Shelf | None = None) -
         fallback=pipeline.fallback,
         threads=pipeline.threads,
         warmup=pipeline.warmup,
+        triton=triton_server(pipeline),
     )
     try:
         if not shelf.proven(bundle, pipeline):
@@ -182,7 +184,9 @@ def build(
     try:
         if pipeline.variant is not None:
             check_variant(opened.bundle, Bundle.open(pipeline.variant))
-            variant = verified(pipeline.variant, pipeline, shelf)
+            # A server has the bundle's encoder; the cheaper one, for when time is short, does without it.
+            here = pipeline.model_copy(update={"engine": "local", "triton": None})
+            variant = verified(pipeline.variant, here, shelf)
         decoder = make_decoder(opened, variant, pipeline, info)
     except BaseException:
         opened.engine.close()

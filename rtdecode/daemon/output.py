@@ -10,6 +10,8 @@ from rtdecode.budget import Action, Budget, Decision, Stages, StageTimes
 from rtdecode.config import PipelineConfig
 from rtdecode.daemon.model import Model
 from rtdecode.daemon.progress import Account, ProgressFile
+from rtdecode.encode.engine import News
+from rtdecode.encode.triton import TritonEngine
 from rtdecode.result import Result, Status, Task
 from rtdecode.stream.incidents import WindowRef
 from rtdecode.wire.messages import Health
@@ -53,6 +55,7 @@ class Output:
         """`model` encodes from now on; nothing waits. What its encoders take is known from their first runs."""
         self._model = model
         self._saved = False
+        self._remote = model.engine if isinstance(model.engine, TritonEngine) else None
         self._stages = Stages()
         now = hostclock.now()
         for seconds in model.opened.first_runs:
@@ -142,6 +145,10 @@ class Output:
         now = hostclock.now()
         self._stages.publish.note(now - began, now)
 
+    def news(self) -> list[News]:
+        """What happened to the server that encodes, since the last call."""
+        return [] if self._remote is None else self._remote.news()
+
     def health(self) -> Health:
         """The counters, and what the stages took lately."""
         progress = self._account.progress
@@ -175,7 +182,15 @@ class Output:
         if decision.action is Action.SKIP:
             self.publish(self._model.decoder.skip(task, decision.reason), task.received)
         else:
+            if self._remote is not None and decision.action is Action.ENCODE:
+                # Of a window that is late as it is, and wanted all the same, the deadline is no bound any more.
+                self._remote.allow(self._deadline(task))
             self._encode(task, variant=decision.action is Action.VARIANT)
+
+    def _deadline(self, task: Task) -> float:
+        """Host time at which a window is out of budget; infinity where it has none."""
+        budget_ms = self._pipeline.budget_ms
+        return math.inf if budget_ms is None or math.isnan(task.arrived) else task.arrived + budget_ms / 1e3
 
     def _encode(self, task: Task, *, variant: bool = False) -> None:
         began = hostclock.now()

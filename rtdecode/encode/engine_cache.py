@@ -29,8 +29,14 @@ _ABOUT_CACHES: Final = frozenset(
         "trt_engine_cache_prefix",
         "trt_timing_cache_enable",
         "trt_timing_cache_path",
+        "trt_dump_ep_context_model",
+        "trt_ep_context_file_path",
+        "trt_ep_context_embed_mode",
     }
 )
+
+#: An engine with the graph around it, as onnxruntime reads it in place of the ONNX file.
+_CONTEXT: Final = "context.onnx"
 
 #: What decides which GPU a device's number means.
 _CHOOSING: Final = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
@@ -106,7 +112,63 @@ def cache_options(
         "trt_engine_cache_path": folder,
         "trt_timing_cache_enable": "True",
         "trt_timing_cache_path": folder,
+        "trt_dump_ep_context_model": "True",
+        "trt_ep_context_file_path": f"{folder}/{_CONTEXT}",
+        "trt_ep_context_embed_mode": "1",  # the engine inside the one file
     }
+
+
+def native_folder(
+    onnx: bytes, options: Mapping[str, str], precision: str, tensorrt: str, environ: Mapping[str, str]
+) -> Path | None:
+    """The folder for an engine of TensorRT's own, without onnxruntime; None where the GPU or driver is not known.
+
+    Parameters
+    ----------
+    onnx : bytes
+        The encoder.
+    options : mapping of str to str
+        Checked options of ``tensorrt-native``; ``cache_path`` names another folder than the user's cache folder.
+    precision : str
+        ``fp32``, ``fp16``...
+    tensorrt : str
+        TensorRT's version.
+    environ : mapping of str to str
+        The environment.
+
+    Raises
+    ------
+    ProviderError
+        Somebody else can write to the folder.
+    """
+    listed = _ask_driver()
+    if listed is None:
+        return None
+    gpus, driver = listed
+    key = engine_cache_key(
+        onnx,
+        onnxruntime="",
+        tensorrt=tensorrt,
+        gpu=_which(gpus, environ),
+        driver=driver,
+        precision=precision,
+        options={name: value for name, value in options.items() if name not in {"cache", "cache_path", "cuda_graph"}},
+    )
+    named = options.get("cache_path")
+    root = Path(named).absolute() if named else cache_root(environ)
+    return private_folder(private_folder(root) / key)
+
+
+def kept_context(options: Mapping[str, str]) -> Path | None:
+    """The engine that an earlier start has left for the same model and machine; None where there is none.
+
+    Parameters
+    ----------
+    options : mapping of str to str
+        As `cache_options` gave them, which has checked whose folder it is.
+    """
+    path = options.get("trt_ep_context_file_path")
+    return Path(path) if path is not None and Path(path).is_file() else None
 
 
 def cache_root(environ: Mapping[str, str]) -> Path:
@@ -176,8 +238,12 @@ def find_platform(onnxruntime: str, environ: Mapping[str, str]) -> Platform | No
     if listed is None or tensorrt is None:
         return None
     gpus, driver = listed
-    choice = " ".join(f"{name}={environ[name]}" for name in _CHOOSING if name in environ)
-    return Platform(onnxruntime=onnxruntime, tensorrt=tensorrt, gpu="; ".join([*gpus, choice]), driver=driver)
+    return Platform(onnxruntime=onnxruntime, tensorrt=tensorrt, gpu=_which(gpus, environ), driver=driver)
+
+
+def _which(gpus: list[str], environ: Mapping[str, str]) -> str:
+    """The machine's GPUs, and what picks one of them."""
+    return "; ".join([*gpus, " ".join(f"{name}={environ[name]}" for name in _CHOOSING if name in environ)])
 
 
 def _ask_driver() -> tuple[list[str], str] | None:

@@ -13,11 +13,15 @@ from rtdecode.encode.manifest import ClassifyHead, RetrieveHead
 from rtdecode.encode.onnx import WARMUP, Fallback, OnnxEngine
 from rtdecode.encode.openvino import OpenVinoEngine
 from rtdecode.encode.providers import OptionValue, find_provider
+from rtdecode.encode.tensorrt_native import TensorRtEngine
 from rtdecode.encode.triton import TritonEngine
 from rtdecode.encode.triton_link import TritonLink
 from rtdecode.errors import BundleError, ProviderError
 
 _NO_OPTIONS: Mapping[str, OptionValue] = MappingProxyType({})
+
+#: Providers that are no affair of onnxruntime's.
+_NATIVE = frozenset({"openvino", "tensorrt-native"})
 
 
 def make_engine(
@@ -38,7 +42,7 @@ def make_engine(
     bundle : Bundle
         Whose encoder runs.
     provider : str
-        ``tensorrt``, ``cuda``, ``openvino`` or ``cpu``.
+        ``tensorrt``, ``tensorrt-native``, ``cuda``, ``openvino`` or ``cpu``.
     fallback : {"forbid", "allow"}
         Whether the CPU may stand in where the provider cannot be had.
     threads, spinning, warmup, options
@@ -59,8 +63,8 @@ def make_engine(
     precision = bundle.manifest.encoder.precision
     engine: Engine
     try:
-        if find_provider(provider).name == "openvino":
-            engine = _openvino(onnx, fallback, threads, warmup, options, precision)
+        if find_provider(provider).name in _NATIVE:
+            engine = _native(provider, onnx, fallback, threads, warmup, options, precision)
         else:
             engine = OnnxEngine(
                 onnx,
@@ -108,17 +112,26 @@ def _on_triton(bundle: Bundle, server: TritonServer, fallback: Fallback, threads
         raise
 
 
-def _openvino(
-    onnx: bytes, fallback: Fallback, threads: int, warmup: int, options: Mapping[str, OptionValue], precision: str
+def _native(
+    provider: str,
+    onnx: bytes,
+    fallback: Fallback,
+    threads: int,
+    warmup: int,
+    options: Mapping[str, OptionValue],
+    precision: str,
 ) -> Engine:
+    """An engine on a runtime of its own; onnxruntime on the CPU where that may stand in."""
     try:
-        return OpenVinoEngine(onnx, threads=threads, warmup=warmup, options=options, precision=precision)
+        if provider == "openvino":
+            return OpenVinoEngine(onnx, threads=threads, warmup=warmup, options=options, precision=precision)
+        return TensorRtEngine(onnx, warmup=warmup, options=options, precision=precision)
     except ProviderError:
         if fallback == "forbid":
             raise
         return OnnxEngine(
             onnx,
-            provider="openvino",
+            provider=provider,
             fallback="allow",
             threads=threads,
             warmup=warmup,

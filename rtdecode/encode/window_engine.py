@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,10 @@ class WindowEngine(ABC):
     def info(self) -> EngineInfo:
         """What really runs."""
         return self._info
+
+    def note(self, name: str, value: str) -> None:
+        """Say something more of what runs, in `info`."""
+        self._info = replace(self._info, more=(*self._info.more, (name, value)))
 
     def restart(self, first_index: int) -> None:  # noqa: B027  there is nothing to forget
         """Nothing: there is no state between windows."""

@@ -111,6 +111,8 @@ class Window(_Message, frozen=True, kw_only=True, tag="window"):
     """What is wrong with its samples: bad channels, and how many samples were filled or blanked; null where nothing."""
     variant: bool = False
     """Made by the pipeline's cheaper variant; `bundle` is then the variant's."""
+    fell_back: bool = False
+    """Encoded by another provider than the configuration asks for, e.g. on the CPU while a server was gone."""
     ledger: Ledger
 
 

@@ -94,6 +94,7 @@ class ResultWriter:
             label=label,
             quality=result.quality,
             variant=result.variant,
+            fell_back=result.fell_back,
             ledger=Ledger(
                 stamp=_known(timing.stamp),
                 uncertainty=_known(timing.uncertainty),
