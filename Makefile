@@ -23,6 +23,7 @@ help:
 	@echo "  make test-triton   the tests that need a Triton server (150 MB are installed for it)"
 	@echo "  make lint          ruff and mypy"
 	@echo "  make bench         the benchmarks that need no accelerator"
+	@echo "  make performance   write docs/performance.md from benchmarks/results"
 	@echo "  make demo-bundle   train the demo's model again"
 	@echo "  make chaos-bundle  write the bundle of rtdecode chaos again"
 	@echo "  make schema        write the schemas and docs/configuration.md from the code"
@@ -52,6 +53,9 @@ bench: $(DEV)/ready
 	$(DEV)/bin/python benchmarks/overhead.py --seconds 30
 	$(DEV)/bin/python benchmarks/replay.py
 	$(DEV)/bin/python benchmarks/stamps.py
+
+performance: $(DEV)/ready
+	$(DEV)/bin/python benchmarks/report.py
 
 demo-bundle: $(DEV)/ready
 	$(DEV)/bin/python -m rtdecode_models.demo --out rtdecode/demo/bundle.zip

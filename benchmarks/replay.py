@@ -1,21 +1,22 @@
 """How fast a recording is replayed: multiples of real time, and where the time goes.
 
-    python benchmarks/replay.py [--recording S001R14.edf --bundle fists-feet.zip] [--hop 0.25] [--runs 5]
+    python benchmarks/replay.py [--recording S001R14.edf --bundle fists-feet.zip] [--hop 0.25] [--runs 5] [--json FILE]
 
 Without a recording and a bundle it makes both: 125 s of 64 channels of noise at 160 Hz, and an untrained ensemble of
-five EEG-SimpleConvs behind the conditioning of the recipe. Prints one line of JSON.
+five EEG-SimpleConvs behind the conditioning of the recipe. Prints JSON.
 """
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+import accounts
+import figures
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,31 +27,36 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--hop", type=float, default=0.25, help="a window every so many seconds")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="a smoke run: once")
+    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    machine = accounts.machine()
+    runs_wanted = 1 if arguments.quick else arguments.runs
     if (arguments.recording is None) != (arguments.bundle is None):
         parser.error("give both --recording and --bundle, or neither")
     with tempfile.TemporaryDirectory() as folder:
         recording, bundle = arguments.recording, arguments.bundle
         if recording is None:
             recording, bundle = make_recording(Path(folder) / "noise.edf"), make_bundle(Path(folder) / "untrained.zip")
-        runs = [replay(recording, bundle, arguments.hop) for _ in range(arguments.runs)]
+        runs = [replay(recording, bundle, arguments.hop) for _ in range(runs_wanted)]
     speeds = [run["times_real_time"] for run in runs]
-    print(
-        json.dumps(
-            {
-                "recording": runs[0]["recording"],
-                "bundle": runs[0]["bundle"],
-                "simulated": arguments.recording is None,
-                "windows": runs[0]["windows"],
-                "statuses": runs[0]["statuses"],
-                "times_real_time": {
-                    "median": statistics.median(speeds),
-                    "least": min(speeds),
-                    "most": max(speeds),
-                },
-                "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()},
-            }
-        )
+    figures.save(
+        arguments.json,
+        {
+            "benchmark": "replay",
+            "recording": runs[0]["recording"] if arguments.recording else "simulated",
+            "bundle": runs[0]["bundle"] if arguments.recording else "untrained",
+            "simulated": arguments.recording is None,
+            "hop_s": arguments.hop,
+            "windows": runs[0]["windows"],
+            "statuses": runs[0]["statuses"],
+            "times_real_time": {
+                "median": statistics.median(speeds),
+                "least": min(speeds),
+                "most": max(speeds),
+            },
+            "machine": machine,
+        },
     )
 
 
