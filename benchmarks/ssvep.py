@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from rtdecode import hostclock
-from rtdecode.demo.stage import LSL_API
+from rtdecode.demo.staging import LSL_API
 from rtdecode.wire.messages import Window
 from rtdecode.wire.subscriber import Subscriber
 from rtdecode_export.bundle import export_bundle

@@ -20,7 +20,7 @@ from rtdecode.chaos.tally import Life
 from rtdecode.config import load
 from rtdecode.daemon import control
 from rtdecode.daemon.process import ONE_THREAD, SUPERVISED
-from rtdecode.demo.stage import LSL_API, free_port, private_folder
+from rtdecode.demo.staging import LSL_API, free_port, private_folder
 from rtdecode.errors import ProcessError
 from rtdecode.wire.messages import Event, Message
 from rtdecode.wire.subscriber import Subscriber

@@ -31,6 +31,7 @@ VERBS = {
     "session": "rtdecode.cli.session:session_app",
     "bundle": "rtdecode.cli.bundle:bundle_app",
     "chaos": "rtdecode.cli.chaos:chaos",
+    "certify": "rtdecode.cli.certify:certify",
 }
 
 #: A disk that is full, or of which no more is allowed; Windows knows no quota. EFBIG: a file that may not grow further.
@@ -54,6 +55,8 @@ def build_app(verb: str | None) -> typer.Typer:
     for name, place in places.items() if verb != "--version" else ():
         command = _load(place)
         if isinstance(command, typer.Typer):
+            for entry in entry_points(group=f"rtdecode.verbs.{name}"):  # sub-verbs that need more than the daemon does
+                command.command(name=entry.name)(entry.load())
             app.add_typer(command, name=name)
         else:
             app.command(name=name)(command)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from rtdecode import hostclock
-from rtdecode.demo.stage import LSL_API, free_port, private_folder
+from rtdecode.demo.staging import LSL_API, free_port, private_folder
 from rtdecode.encode.bundle import Bundle
 from rtdecode.errors import ProcessError
 from rtdecode.stream.window import Locked, WindowSpec
