@@ -21,6 +21,7 @@ LONG = (
     "test_daemon_session.py",
     "test_install.py",
     "test_chaos.py",
+    "test_certify_run.py",
     "test_daemon_record.py",
     "test_demo.py",
     "test_source_conformance.py",

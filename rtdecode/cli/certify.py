@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,9 @@ FAILED, INCONCLUSIVE = 1, 10
 
 #: Columns that the table takes; lines are as long as they are.
 WIDTH = 118
+
+#: Seconds from one look at what came so far to the next.
+_SHOWN_EVERY_S = 1.0
 
 _STYLES = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow"}
 
@@ -130,10 +134,13 @@ def _progress(console: Console, length: float) -> Iterator[Any]:
     with Progress(*columns, console=console, refresh_per_second=2, transient=True, disable=hidden) as bar:
         task = bar.add_task("starting", total=length, said="")
 
-        phase = ""
+        phase, at = "", 0.0
 
         def show(what: str, seconds: float, measured: Any) -> None:
-            nonlocal phase
+            nonlocal phase, at
+            if what == phase and time.monotonic() < at + _SHOWN_EVERY_S:  # looking costs what is being measured
+                return
+            at = time.monotonic()
             if what != phase and not console.is_terminal:  # a log wants a line for each, and no bar
                 console.print(what)
             phase = what
