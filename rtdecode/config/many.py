@@ -40,9 +40,27 @@ def spread(config: Config) -> tuple[Config, list[Problem]]:
             of[one] = name
     told = config.model_copy(update={"pipelines": pipelines})
     told._path = config._path
+    problems += _recorded(config)
+    if config.bus.share is not None and len(config.inputs) > 1:
+        problems.append(Problem("bus.share", "shares one source, and there are several; expected none"))
     if problems:
         return told, problems
     return _published(told, of)
+
+
+def _recorded(config: Config) -> Iterator[Problem]:
+    """Files of two sources with one name."""
+    seen: dict[str, str] = {}
+    for source in config.inputs if config.recording is not None else ():
+        first = seen.setdefault(label(source), source)
+        if first != source:
+            text = f"its recording would be called as that of {first!r} (letters and digits of the name); rename one"
+            yield Problem(f"sources.{source}", text)
+
+
+def label(source: str) -> str:
+    """What stands for a source in the name of its recording: a BIDS label has letters and digits alone."""
+    return "".join(one for one in source if one.isalnum())
 
 
 def _sources(pipeline: PipelineConfig, config: Config) -> tuple[tuple[str, ...], str]:

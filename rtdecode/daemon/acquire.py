@@ -30,8 +30,9 @@ from rtdecode.errors import ConfigError, NotRecordedError, ProcessError, Rtdecod
 from rtdecode.sources.base import Source
 from rtdecode.wire.clock import clock_id
 
-#: From one round over several sources that had nothing to the next: what a sample may wait to be seen.
-TICK_S = 0.002
+#: From one round over several sources to the next: what a sample may wait to be seen. Longer where there are many,
+#: since a round costs something for each.
+TICK_S, TICK_MANY_S, MANY = 0.002, 0.005, 16
 
 #: How long a recording waits for the decoders that the supervisor announced.
 HOLD_TIMEOUT_S = 120.0
@@ -172,29 +173,42 @@ class Acquire:
     def _read(self) -> None:
         for reader in self._readers:
             reader.start()
-        while not self._stop.requested and (live := self._live):
+        live = self._live
+        while not self._stop.requested and live:
             self._attend()
             if self._serving_failed is not None:
                 raise self._serving_failed
             if len(live) == 1:
                 self._of_one(live[0], READ_TIMEOUT_S)
-            elif not sum([self._of_one(reader) for reader in live]):
-                self._stop.wait(TICK_S)
+            else:
+                self._round(live)
+            if any(reader.over for reader in live):
+                live = self._live
         for reader in self._live:
             reader.event("stop", f"stopped by {self._stop.reason}")
             reader.finish()
 
-    def _of_one(self, reader: Reader, timeout: float | None = None) -> bool:
+    def _round(self, live: list[Reader]) -> None:
+        """What each source has, then a pause: without it a core would be spent on looking."""
+        began = hostclock.now()
+        for reader in live:
+            self._of_one(reader)
+        pause = began + (TICK_S if len(live) <= MANY else TICK_MANY_S) - hostclock.now()
+        if pause > 0:
+            self._stop.wait(pause)
+
+    def _of_one(self, reader: Reader, timeout: float | None = None) -> None:
         """What one source has, now or within so many seconds. One that ends, or fails, leaves the others to go on."""
         try:
-            came = reader.turn() if timeout is None else reader.read(timeout)
+            if timeout is None:
+                reader.turn()
+            else:
+                reader.read(timeout)
         except RtdecodeError as error:
             self._faults.append(error)
             reader.fail(error)
-            came = True
         if reader.over:
             reader.finish()
-        return came
 
     def _attend(self) -> None:
         """Show the supervisor that this loop turns, and publish what it has to say."""

@@ -123,6 +123,15 @@ class Admission:
         self._process = process
         self._n_processes = len(hosts.decode)
         self._loads: dict[str, Load] = {}
+        self._rehearsed: dict[tuple[object, ...], Load] = {}
+
+    def known(self, opened: Opened, pipeline: PipelineConfig, info: StreamInfo) -> Load:
+        """What a pipeline takes; those that differ in nothing that costs time are rehearsed once."""
+        settings = pipeline.model_dump(exclude={"source", "publish"})
+        key = (opened.bundle.id, repr(settings), info.channels, info.sfreq)
+        if key not in self._rehearsed:
+            self._rehearsed[key] = rehearse(opened, pipeline, info)
+        return self._rehearsed[key]
 
     @property
     def cores(self) -> float:

@@ -20,15 +20,19 @@ from rtdecode.config import (
     load,
 )
 from rtdecode.config.handling import handling
+from rtdecode.config.processes import layout
+from rtdecode.daemon.admission import Admission, policy
 from rtdecode.daemon.endpoints import endpoints
+from rtdecode.daemon.model import verified
 from rtdecode.daemon.rpc import bind
+from rtdecode.daemon.shelf import Shelf
 from rtdecode.daemon.sources import make_source
 from rtdecode.encode.bundle import Bundle
 from rtdecode.encode.onnx import import_onnxruntime
-from rtdecode.encode.providers import find_provider
+from rtdecode.encode.providers import check_options, find_provider
 from rtdecode.encode.variant import check_variant
 from rtdecode.errors import RtdecodeError
-from rtdecode.signal import Channel
+from rtdecode.signal import Channel, StreamInfo
 from rtdecode.stream.tools import tools
 
 
@@ -36,9 +40,9 @@ def check(path: Path) -> list[Problem]:
     """Every problem of a configuration and of what it names; empty where a session can be started.
 
     Looked at: the file, the source (a recording's existence, a simulation's settings), each bundle (files, hashes,
-    consistency), its windows, its provider, and whether the endpoints and
-    the folder of the recordings are to be had. Not looked at: what only a start shows,
-    that is the stream's channels, and the golden windows (``rtdecode bundle verify`` runs them).
+    consistency), its windows, its provider, whether the endpoints and the folder of the recordings are to be had; and
+    then, where too much is refused, whether each process can do in time what it is given. Not looked at: what only a
+    start shows, that is the stream's channels, and the golden windows (``rtdecode bundle verify`` runs them).
     """
     try:
         config = load(path)
@@ -49,7 +53,8 @@ def check(path: Path) -> list[Problem]:
         problems += _pipeline(f"pipelines.{name}", pipeline)
     if not config.pipelines:
         problems.append(Problem("pipelines", "there is none; expected at least one [pipelines.NAME]"))
-    return [*problems, *_endpoints(config)]
+    problems += _endpoints(config)
+    return problems or list(_load(config))
 
 
 def _source(config: Config) -> Iterator[Problem]:
@@ -82,7 +87,7 @@ def _pipeline(place: str, pipeline: PipelineConfig) -> Iterator[Problem]:
             except RtdecodeError as error:
                 yield Problem(f"{place}.variant", str(error))
         yield from _handling(place, pipeline, bundle)
-    yield from _provider(f"{place}.provider", pipeline)
+    yield from _provider(place, pipeline)
 
 
 def _windows(place: str, pipeline: PipelineConfig, bundle: Bundle) -> Iterator[Problem]:
@@ -118,6 +123,26 @@ def _handling(place: str, pipeline: PipelineConfig, bundle: Bundle) -> Iterator[
         )
 
 
+def _load(config: Config) -> Iterator[Problem]:
+    """Pipelines that would be refused at the start, on streams that are what their contracts say."""
+    if policy(config) != "refuse":
+        return
+    shelf = Shelf()
+    for host in layout(config).decode:
+        admission = Admission(config, host.name)
+        for name in host.members:
+            pipeline = config.pipelines[name]
+            try:
+                opened = verified(pipeline.bundle, pipeline, shelf)
+                contract = opened.bundle.manifest.contract
+                channels = tuple(Channel(one.name, one.type, one.unit) for one in contract.channels)
+                load = admission.known(opened, pipeline, StreamInfo(channels, contract.sfreq, "the contract"))
+                opened.engine.close()
+                admission.take(name, load)
+            except RtdecodeError as error:
+                yield Problem(f"pipelines.{name}", str(error))
+
+
 def _recording(config: Config) -> Iterator[Problem]:
     """The folder of the recordings, or the one that it would be made in, takes files."""
     if config.recording is None:
@@ -140,12 +165,20 @@ def _recording(config: Config) -> Iterator[Problem]:
         )
 
 
-def _provider(place: str, pipeline: PipelineConfig) -> Iterator[Problem]:
+def _provider(pipeline_place: str, pipeline: PipelineConfig) -> Iterator[Problem]:
+    place = f"{pipeline_place}.provider"
     provider = find_provider(pipeline.provider)
     install = f'pip install "rtdecode[{provider.extra}]"'
-    if provider.name == "openvino":
-        if importlib.util.find_spec("openvino") is None:
-            yield Problem(place, f"OpenVINO is not installed; {install}")
+    try:
+        check_options(provider, pipeline.options)
+    except RtdecodeError as error:
+        yield Problem(f"{pipeline_place}.options", str(error))
+    if pipeline.triton is not None and importlib.util.find_spec("grpc") is None:
+        yield Problem(f"{pipeline_place}.engine", 'grpcio is not installed; pip install "rtdecode[triton]"')
+    if provider.name in ("openvino", "tensorrt-native"):
+        module = provider.runtime_name
+        if importlib.util.find_spec(module) is None and pipeline.fallback == "forbid":
+            yield Problem(place, f"{module} is not installed; {install}")
         return
     if importlib.util.find_spec("onnxruntime") is None:
         yield Problem(place, f"no inference runtime is installed; {install}")

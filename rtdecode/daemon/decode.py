@@ -27,6 +27,7 @@ from rtdecode.daemon.process import SUPERVISED, Stop
 from rtdecode.daemon.progress import ProgressFile
 from rtdecode.daemon.rpc import Caller, Server
 from rtdecode.daemon.shelf import Shelf
+from rtdecode.encode.sessions import kept
 from rtdecode.errors import ConfigError, RtdecodeError
 from rtdecode.wire.publisher import Publisher
 
@@ -71,7 +72,7 @@ class Decode:
         self._of_tap: dict[Tap, Pipeline] = {}
         self._queue: deque[Pipeline] = deque()
         self._faults: list[RtdecodeError] = []
-        self._upkeep_at = self._here_at = 0.0
+        self._clocks_at = self._here_at = 0.0
 
     def run(self, on_ready: Callable[[str], None]) -> None:
         """Decode until the streams have ended or somebody asks to stop; everything decoded is then out.
@@ -95,9 +96,10 @@ class Decode:
                 self._pipelines[name] = self._made(name, stack)
             bound = hostclock.now()
             shelf = Shelf()
-            for pipeline in self._pipelines.values():
-                stack.callback(pipeline.close)
-                pipeline.open(shelf)
+            with kept():
+                for pipeline in self._pipelines.values():
+                    stack.callback(pipeline.close)
+                    pipeline.open(shelf)
             context = stack.enter_context(zmq.Context())
             asked = Server[control.Request](context, self._found.decoders[self._names[0]], control.Request)
             self._asked = stack.enter_context(contextlib.closing(asked))
@@ -160,17 +162,22 @@ class Decode:
         beside.register(self._stop.socket, zmq.POLLIN)
         while not self._stop.requested and not self._over:
             patience, quiet = self._patience_ms(), self._quiet_ms()
-            if quiet > 0:
-                beside.poll(min(patience, quiet))
-            else:
-                everything.poll(patience)
-            self._upkeep()
+            readable = dict(beside.poll(min(patience, quiet)) if quiet > 0 else everything.poll(patience))
+            # Windows first: what is to be done now and then may wait for them, and they for nothing.
             self._sort()
-            while self._queue and hostclock.now() < self._upkeep_at:
+            until = hostclock.now() + UPKEEP_S
+            while self._queue and hostclock.now() < until:
                 pipeline = self._queue.popleft()
                 pipeline.queued = False
                 self._turn(pipeline)
                 self._sort()
+            self._attend()
+            for publisher in self._publishers.values():
+                if publisher.socket in readable:
+                    publisher.service()
+            if self._asked.socket in readable:
+                self._answer_all()
+            self._look_at_clocks()
         self._finish()
 
     @property
@@ -182,20 +189,30 @@ class Decode:
     def _patience_ms(self) -> int:
         if self._queue:
             return 0
-        due = min(pipeline.due_at for pipeline in self._pipelines.values())
-        return math.ceil(1e3 * min(max(0.0, due - hostclock.now()), HEALTH_EVERY_S))
+        return math.ceil(1e3 * min(max(0.0, self._clocks_at - hostclock.now()), HEALTH_EVERY_S))
 
     def _quiet_ms(self) -> int:
         """How long no sample can make a window due. What comes meanwhile is taken together, and costs less."""
+        if len(self._pipelines) > 1:  # each has a time of its own, see `_sort`
+            return 0
         quiet = min(pipeline.quiet_until for pipeline in self._pipelines.values()) - hostclock.now()
         return 0 if quiet < 1e-3 else math.floor(1e3 * quiet)
 
     def _sort(self) -> None:
-        """Pipelines for which something came stand in the queue, in the order in which it did."""
+        """Pipelines for which something came stand in the queue, in the order in which it did.
+
+        Not yet where it can make no window due: then it is taken together with what comes next.
+        """
+        now = hostclock.now()
         for inbox in self._inboxes.values():
             for tap in inbox.sort():
-                if (pipeline := self._of_tap.get(tap)) is not None:
+                pipeline = self._of_tap.get(tap)
+                if pipeline is None:
+                    continue
+                if (until := pipeline.idle_until) <= now:
                     self._put(pipeline)
+                else:
+                    self._clocks_at = min(self._clocks_at, until)
 
     def _put(self, pipeline: Pipeline) -> None:
         if not pipeline.queued:
@@ -213,8 +230,9 @@ class Decode:
             pipeline.give_up(error)
             self._remove(pipeline)
             return
-        if pipeline.busy:
+        if pipeline.busy and pipeline.idle_until <= hostclock.now():
             self._put(pipeline)
+        self._clocks_at = min(self._clocks_at, pipeline.due_at)
 
     def _remove(self, pipeline: Pipeline) -> None:
         del self._pipelines[pipeline.name]
@@ -223,18 +241,23 @@ class Decode:
             self._queue.remove(pipeline)
         pipeline.close()
 
-    def _upkeep(self) -> None:
-        """What is to be done now and then, however much there is to decode."""
-        self._attend()
-        for publisher in self._publishers.values():
-            publisher.service()
+    def _look_at_clocks(self) -> None:
+        """Pipelines that want a turn whatever comes: not at every message, since it costs something for each."""
+        now = hostclock.now()
+        if now < self._clocks_at:
+            return
+        at = now + HEALTH_EVERY_S
+        for pipeline in self._pipelines.values():
+            if pipeline.due_at <= now or (pipeline.busy and pipeline.idle_until <= now):
+                self._put(pipeline)
+            else:
+                at = min(at, pipeline.due_at, *([pipeline.idle_until] if pipeline.busy else []))
+        self._clocks_at = at
+
+    def _answer_all(self) -> None:
         while (question := self._asked.receive()) is not None:
             self._answer(*question)
-        now = hostclock.now()
-        self._upkeep_at = now + UPKEEP_S
-        for pipeline in self._pipelines.values():
-            if pipeline.due_at <= now or pipeline.busy:
-                self._put(pipeline)
+        self._clocks_at = 0.0  # a swap may have begun
 
     def _attend(self) -> None:
         """Show the supervisor that this loop turns, and publish what it has to say."""

@@ -16,7 +16,7 @@ import structlog
 from rtdecode import hostclock
 from rtdecode.config import Config
 from rtdecode.daemon import bus, control
-from rtdecode.daemon.admission import Admission, rehearse
+from rtdecode.daemon.admission import Admission
 from rtdecode.daemon.announcer import Announcer
 from rtdecode.daemon.endpoints import Endpoints
 from rtdecode.daemon.feed import RESTARTED, Feed
@@ -166,7 +166,8 @@ class Pipeline:
     def _admit(self, opened: Opened) -> None:
         """Measure what a bundle takes; raises `AdmissionError` where that is more than there is room for."""
         if self._admission.policy != "off":
-            text = self._admission.take(self.name, rehearse(opened, self._pipeline, self._info))
+            load = self._admission.known(opened, self._pipeline, self._info)
+            text = self._admission.take(self.name, load)
             if text:
                 self._logger.warning("more than can be done in time", why=text)
 
@@ -221,6 +222,12 @@ class Pipeline:
     def quiet_until(self) -> float:
         """Host time before which no sample can make a window due: until then samples need wake nobody."""
         return -math.inf if self.busy or self._swap is not None or self._feed.ended else self._feed.quiet_until
+
+    @property
+    def idle_until(self) -> float:
+        """The same, of messages that are here already: until then they may wait for others."""
+        holds = self._swap is None and not (self._feed.ended or self._follower.behind or self._output.waiting)
+        return self._feed.quiet_until if holds else -math.inf
 
     def here(self) -> None:
         """Tell *acquire* now and then that its log is still needed."""

@@ -114,14 +114,13 @@ class Reader:
 
     # --- samples ------------------------------------------------------------------------------------------------------
 
-    def turn(self) -> bool:
-        """Take what is there, and wait for nothing; whether there was something."""
-        if self._peek is not None and hostclock.now() < self._look_at and not self._peek():
-            return False
-        return self.read(0.0)
+    def turn(self) -> None:
+        """Take what is there, and wait for nothing."""
+        if self._peek is None or self._peek() or hostclock.now() >= self._look_at:
+            self.read(0.0)
 
-    def read(self, timeout: float) -> bool:
-        """Take what is there as soon as something is, within `timeout` seconds; whether something was."""
+    def read(self, timeout: float) -> None:
+        """Take what is there as soon as something is, within `timeout` seconds."""
         assert self._account is not None
         asked = hostclock.now()
         timeout = min(self._account.wait(asked), timeout)
@@ -130,12 +129,11 @@ class Reader:
             self._end_of_source("the source has ended")
             self.event("end", "the source has ended")
             self.over = True
-            return True
+            return
         self._hand_on(batch)
         now = hostclock.now()
         self._say(self._account.took(batch, now, held_up=now - asked > timeout + HELD_UP_S))
         self._look_at = now + min(READ_TIMEOUT_S, self._account.wait(now))
-        return batch.chunk is not None
 
     def _hand_on(self, batch: Batch) -> None:
         """A batch on its way: to the recorder, the subscribers, the log. First of all: nothing may hold samples up."""

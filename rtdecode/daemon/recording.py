@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from rtdecode.config import Config
+from rtdecode.config.many import label
 from rtdecode.daemon.control import Status, ask, control_endpoints
 from rtdecode.errors import ConfigError, RtdecodeError
 from rtdecode.record.names import Entities
@@ -131,7 +132,7 @@ class Recording:
 def acquisition(config: Config, source: str) -> str:
     """The label ``acq-`` of a source's files: the configured one, and the letters and digits of the source's name."""
     assert config.recording is not None
-    return config.recording.acquisition + "".join(one for one in source if one.isalnum())
+    return config.recording.acquisition + label(source)
 
 
 def _about(config: Config, source: str) -> About:

@@ -6,12 +6,14 @@ at once; what an engine knows of its stream is its own.
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakValueDictionary
 
 _made: WeakValueDictionary[tuple[str, int, bool], Any] = WeakValueDictionary()
 _making = threading.Lock()
+_kept: list[Any] | None = None
 
 
 def shared(onnx: bytes, threads: int, spinning: bool, make: Callable[[], Any]) -> Any:
@@ -31,4 +33,17 @@ def shared(onnx: bytes, threads: int, spinning: bool, make: Callable[[], Any]) -
         found = _made.get(key)
         if found is None:
             found = _made[key] = make()
+        if _kept is not None:
+            _kept.append(found)
         return found
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Keep what is made meanwhile, until several engines have been made of it that each need it for a moment only."""
+    global _kept
+    _kept = []
+    try:
+        yield
+    finally:
+        _kept = None

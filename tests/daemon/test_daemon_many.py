@@ -1,15 +1,30 @@
 """Several streams and pipelines in few processes: each window once, the same bytes, whatever dies meanwhile."""
 
+import contextlib
+import itertools
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_kit import Session, children, expected_windows, wait_for, window_key
+import zmq
+from daemon_kit import Session, children, endpoints_of, expected_windows, wait_for, window_key
 
+from rtdecode.daemon.bus import Follow, Leave
+from rtdecode.daemon.rpc import Client
+from rtdecode.decoder import Decoder
+from rtdecode.encode.bundle import Bundle
+from rtdecode.encode.engines import make_engine
+from rtdecode.sources.recording import RecordingSource
 from rtdecode.wire.messages import Event, Window
 from rtdecode.wire.payload import payload_digest
+from rtdecode.wire.results import ResultWriter
 from rtdecode.wire.subscriber import Subscriber
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from lsl_outlet import Outlet
 
 pytestmark = pytest.mark.timeout(150)
 
@@ -31,6 +46,8 @@ class Everything:
     def __init__(self, endpoint: str) -> None:
         self.windows: dict[str, list[tuple[Window, dict[str, Any]]]] = {}
         self.events: dict[str, list[Event]] = {}
+        #: Which pipeline published each, in the order in which they came.
+        self.order: list[str] = []
         self._stop = threading.Event()
         self._described: set[str] = set()
         self._subscriber = Subscriber(endpoint)
@@ -44,6 +61,7 @@ class Everything:
                 continue
             message = received.message
             if isinstance(message, Window) and not message.retained:
+                self.order.append(message.pipeline)
                 self.windows.setdefault(message.pipeline, []).append((message, dict(received.arrays)))
             elif isinstance(message, Event) and not message.retained:
                 self.events.setdefault(message.pipeline or message.origin, []).append(message)
@@ -103,14 +121,109 @@ def test_four_streams_in_one_process_give_what_replays_of_each_give(session: Ses
 
 def go(session: Session, config: Path, source: str) -> None:
     """Let the sources start that were told to hold for one more."""
-    import zmq
-    from daemon_kit import endpoints_of
-
-    from rtdecode.daemon.bus import Follow, Leave
-    from rtdecode.daemon.rpc import Client
-
     with zmq.Context() as context:
         client = Client(context, endpoints_of(session, config).log, "acquire")
         client.ask(Follow(name="test", source=source), 5.0)
         client.ask(Leave(name="test", source=source), 5.0)
         client.close()
+
+
+def test_a_killed_process_restarts_all_that_it_hosts_and_nothing_is_missing_or_doubled(
+    session: Session, everything: Everything
+) -> None:
+    bundle = session.bundle()
+    config = simulated(session, 2, seconds=6)
+    run = session.start("run", str(config), "--hold", "1")
+    everything.described(2)
+    run.ready()
+    go(session, config, "s1")
+    wait_for(lambda: min(len(everything.keys(f"p-s{k}")) for k in (1, 2)) > 8, "windows")
+    before = children(run.pid)
+    before["decode.1"].kill()
+    after = wait_for(
+        lambda: (c := children(run.pid)).get("decode.1") not in (None, before["decode.1"]) and c, "a new process"
+    )
+    assert after["acquire"] == before["acquire"]
+    assert run.end() == 0, run.text
+    everything.ended("p-s1", "p-s2")
+    for k in (1, 2):
+        keys, expected = everything.keys(f"p-s{k}"), expected_windows(bundle, seconds=6, seed=k)
+        assert len(keys) == len(set(keys))
+        assert set(keys) == set(expected)
+        found = everything.digests(f"p-s{k}")
+        assert all(found[key] == expected[key] for key in keys)
+
+
+def test_a_backlog_is_worked_off_in_turns(session: Session, everything: Everything) -> None:
+    session.bundle()
+    config = simulated(session, 2, seconds=8)
+    run = session.start("run", str(config), "--hold", "1")
+    everything.described(2)
+    run.ready()
+    go(session, config, "s1")
+    wait_for(lambda: len(everything.order) > 6, "windows")
+    process = children(run.pid)["decode.1"]
+    process.suspend()
+    seen = len(everything.order)
+    acquire = lambda: session.status(config, "acquire")["sources"]  # noqa: E731
+    reached = acquire()["s2"]["next_index"] + 750
+    wait_for(lambda: acquire()["s2"]["next_index"] > reached, "three seconds of samples")
+    process.resume()
+    wait_for(lambda: len(everything.order) > seen + 50, "what was due meanwhile")
+    runs = [len(list(group)) for _, group in itertools.groupby(everything.order[seen : seen + 50])]
+    assert max(runs) <= 10, runs
+    assert run.terminate() == 0, run.text
+
+
+def test_two_live_streams_are_decoded_and_recorded_apart(
+    session: Session, everything: Everything, lsl_config: Path
+) -> None:
+    bundle = session.bundle(channels=("A", "B"))
+    sources = ""
+    with contextlib.ExitStack() as stack:
+        for name in ("left", "right"):
+            outlet = stack.enter_context(contextlib.closing(Outlet(lsl_config, sfreq=250.0, pace="keep")))
+            sources += f'[sources.{name}]\nkind = "lsl"\nname = "{outlet.name}"\n'
+        config = session.folder / "session.toml"
+        config.write_text(
+            f'{sources}[processes]\ndecode = 1\n[recording]\ndir = "recorded"\n[pipelines.p]\nbundle = "bundle"\n'
+            'publish = "ipc://p.out"\nsource = ["left", "right"]\n'
+        )
+        run = session.start("run", str(config), LSLAPICFG=str(lsl_config))
+        everything.described(2)
+        run.ready()
+        wait_for(lambda: min(len(everything.keys(f"p-{one}")) for one in ("left", "right")) > 10, "windows")
+        assert run.terminate() == 0, run.text
+    everything.ended("p-left", "p-right")
+    for name in ("left", "right"):
+        (file,) = (session.folder / "recorded").glob(f"*acq-{name}_*.xdf")
+        expected = replayed(bundle, file)
+        found = everything.digests(f"p-{name}")
+        assert found
+        assert all(expected[key] == digest for key, digest in found.items())
+
+
+def replayed(bundle: Path, file: Path) -> dict[tuple[Any, ...], str]:
+    """Payload digest of every window of a recorded session."""
+    opened = Bundle.open(bundle)
+    engine = make_engine(opened)
+    with RecordingSource(file, stream=None) as source:
+        decoder = Decoder.from_bundle(opened, source.info, engine)
+        writer = ResultWriter("p", opened.id, decoder)
+        results = []
+        while (batch := source.read(1.0)) is not None:
+            results += decoder.push(batch.chunk, batch.markers, batch.watermark)
+    messages = [writer.write(result) for result in results]
+    return {window_key(message): payload_digest(message, arrays) or "" for message, arrays in messages}
+
+
+def test_what_cannot_be_done_in_time_is_refused_with_figures(session: Session) -> None:
+    session.bundle(work=700, hop=0.01)
+    config = simulated(session, 2, seconds=3)
+    checked = session.start("check", str(config))
+    assert checked.end() == 2
+    assert "windows/s" in checked.text
+    assert "pipelines.p-s1" in checked.text
+    run = session.start("run", str(config))
+    assert run.end() == 2, run.text
+    assert "is predicted to take" in run.text
