@@ -1,10 +1,11 @@
 """Encoding on a shared Triton server: its protocol, its death and return, and what stands in meanwhile."""
 
+import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import bundles
 import numpy as np
@@ -26,9 +27,9 @@ from rtdecode.encode.onnx import Fallback
 from rtdecode.encode.protobuf import NotProtobufError, bytes_field, fields, integers, number_field, packed_field
 from rtdecode.encode.shared_region import FOLDER, SharedRegion
 from rtdecode.encode.triton import TritonEngine
-from rtdecode.encode.triton_link import FEW_SLOTS, PATIENCE, SLOTS, TritonLink
-from rtdecode.encode.triton_repository import ModelSettings, model_config, write_model
-from rtdecode.errors import BundleError, ConfigError, EncodeError, EngineError, GoldenError, ProviderError
+from rtdecode.encode.triton_link import FEW_SLOTS, SLOTS, TritonLink
+from rtdecode.encode.triton_repository import ModelSettings, write_model
+from rtdecode.errors import BundleError, EncodeError, EngineError, GoldenError, ProviderError
 
 PYTHON = ModelSettings("python")
 
@@ -119,52 +120,6 @@ def test_a_shared_region_is_this_users_own_and_leaves_no_name() -> None:
     assert array.sum() == 6
     with pytest.raises(ProviderError, match="shared memory are not to be had"):
         SharedRegion(1 << 62)
-
-
-def test_a_repository_says_what_the_bundle_says(bundle: Bundle, tmp_path: Path) -> None:
-    settings = ModelSettings("onnxruntime", max_batch=0, threads=2)
-    folder = write_model(bundle.onnx_bytes(), tmp_path, "gaze", settings, note="a\nbundle")
-    assert (folder / "1" / "model.onnx").read_bytes() == bundle.onnx_bytes()
-    assert (folder / "config.pbtxt").read_text().splitlines() == [
-        "# a bundle",
-        'name: "gaze"',
-        'backend: "onnxruntime"',
-        "max_batch_size: 0",
-        'input [ { name: "x" data_type: TYPE_FP32 dims: [ 1, 20, 3 ] } ]',
-        'output [ { name: "embedding" data_type: TYPE_FP32 dims: [ 1, 8 ] } ]',
-        'output [ { name: "logits" data_type: TYPE_FP32 dims: [ 1, 2 ] } ]',
-        "instance_group [ { count: 1 kind: KIND_CPU } ]",
-        'parameters { key: "intra_op_thread_count" value: { string_value: "2" } }',
-    ]
-    with pytest.raises(ConfigError, match="is there already"):
-        write_model(bundle.onnx_bytes(), tmp_path, "gaze", settings)
-    for name in ("", "../gaze", ".gaze", "a b"):
-        with pytest.raises(ConfigError, match="expected letters"):
-            write_model(bundle.onnx_bytes(), tmp_path, name, settings)
-    with pytest.raises(ConfigError, match="instances is 0"):
-        ModelSettings(instances=0)
-
-
-@pytest.mark.parametrize("settings", [PYTHON, ModelSettings(delay_us=500, gpu=True, instances=2)])
-def test_a_models_configuration_is_tritons_own_message(bundle: Bundle, tmp_path: Path, settings: ModelSettings) -> None:
-    """Read by the class that Triton's client has of it."""
-    model_config_pb2: Any = pytest.importorskip(
-        "tritonclient.grpc.model_config_pb2", reason="not run: needs tritonclient[grpc]"
-    )
-    from google.protobuf import text_format
-
-    folder = write_model(bundle.onnx_bytes(), tmp_path, "m", settings, batched=bytes)
-    config = text_format.Parse((folder / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
-    assert [(one.name, list(one.dims)) for one in config.input] == [("x", [20, 3])]
-    assert [(one.name, list(one.dims)) for one in config.output] == [("embedding", [8]), ("logits", [2])]
-    assert config.max_batch_size == 8
-    assert config.dynamic_batching.default_queue_policy.allow_timeout_override
-    assert config.dynamic_batching.max_queue_delay_microseconds == settings.delay_us
-    assert config.instance_group[0].count == settings.instances
-
-
-def test_names_are_quoted() -> None:
-    assert r'name: "a\"b\\"' in model_config('a"b\\', (), (), PYTHON)
 
 
 # --- with a server ----------------------------------------------------------------------------------------------------
@@ -334,18 +289,20 @@ def test_a_server_that_hangs_costs_no_more_than_the_deadline_and_nothing_stale(
     try:
         for n in range(FEW_SLOTS + 1):  # one window at a time is lost, and what it was written to is not used again
             own.pause()
-            engine.allow(hostclock.now() + 0.02)
+            engine.allow(hostclock.now() + 0.1)
             with pytest.raises(EncodeError, match=r"did not answer within|no time was left"):
                 engine.finish(windows[n % 3], 0)
             own.resume()
             np.testing.assert_array_equal(engine.finish(windows[(n + 1) % 3], 0)["logits"], expected[(n + 1) % 3])
         assert engine.news() == []
         own.pause()
-        for _ in range(PATIENCE):
-            engine.allow(hostclock.now() + 0.02)
+        for _ in triton_kit.until(30):
+            engine.allow(hostclock.now() + 0.2)
             with pytest.raises(EncodeError):
                 engine.finish(windows[0], 0)
-        assert [one.event for one in engine.news()] == ["server lost"]
+            if told := engine.news():
+                break
+        assert [one.event for one in told] == ["server lost"]
         own.resume()
         for n in triton_kit.until(30):
             try:
@@ -379,6 +336,42 @@ def test_a_server_that_comes_back_with_another_model_stays_out(
         assert events == ["server lost", "server refused"]
     finally:
         engine.close()
+
+
+@served
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="not run: needs openssl to make a certificate")
+def test_a_server_proves_who_it_is(
+    bundle: Bundle, windows: NDArray[np.float32], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a certificate of the authority that the configuration names; and this side to the server."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        [
+            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+            "-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=localhost",
+            "-addext", "subjectAltName=IP:127.0.0.1",
+        ],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    write_model(bundle.onnx_bytes(), tmp_path / "models", "test", PYTHON)
+    options = ["--grpc-use-ssl=true", "--grpc-use-ssl-mutual=true", f"--grpc-root-cert={certificate}"]
+    options += [f"--grpc-server-cert={certificate}", f"--grpc-server-key={key}"]
+    one = triton_kit.Server(tmp_path, tmp_path / "models", *options)
+    known = TritonServer(one.url, "test", tls=True, ca=certificate, certificate=certificate, key=key)
+    try:
+        one.start(known)
+        engine = engine_of(bundle, known)
+        np.testing.assert_array_equal(
+            engine.finish(windows[0], 0)["logits"], make_engine(bundle).finish(windows[0], 0)["logits"]
+        )
+        engine.close()
+        unproven = replace(known, certificate=None, key=None)
+        monkeypatch.setattr("rtdecode.encode.triton_link.OPEN_S", 1.0)
+        for stranger in (replace(known, ca=None), unproven, replace(unproven, tls=False, ca=None)):
+            with pytest.raises(ProviderError, match="cannot be used"):
+                engine_of(bundle, stranger)
+    finally:
+        one.close()
 
 
 @served

@@ -23,6 +23,7 @@ from rtdecode.errors import ConfigError
 
 if TYPE_CHECKING:
     from rtdecode.encode.bundle import Bundle
+    from rtdecode.encode.kserve import TritonServer
     from rtdecode.score import Score
     from rtdecode.sources.recording import RecordingSource
     from rtdecode.stream.handling import Handling
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 #: Incidents that the summary lists.
 _SHOWN = 10
 
-Provider = Literal["cpu", "cuda", "tensorrt", "openvino"]
+Provider = Literal["cpu", "cuda", "tensorrt", "tensorrt-native", "openvino"]
 
 
 def replay(
@@ -67,7 +68,8 @@ def replay(
         raise ConfigError(f"--out is the recording itself, {out}; expected another file")
     settings = _settings(recording, bundle, config, pipeline)
     settings.channels = channels or settings.channels
-    settings.provider = provider or settings.provider
+    if provider is not None:
+        settings.provider, settings.triton = provider, None
     settings.threads = threads or settings.threads
     summary = _run(settings, pace, out, hop, quiet=as_json or not sys.stderr.isatty())
     if as_json:
@@ -88,6 +90,7 @@ class _Settings:
     provider: Provider = "cpu"
     fallback: Literal["forbid", "allow"] = "forbid"
     threads: int = 1
+    triton: "TritonServer | None" = None
     handling: "Handling | None" = None
 
 
@@ -113,6 +116,7 @@ def _settings(recording: Path, bundle: Path | None, config: Path | None, pipelin
     assert config is not None
     from rtdecode.config import RecordingConfig, SimulatedConfig, load
     from rtdecode.config.handling import handling
+    from rtdecode.config.server import triton_server
 
     loaded = load(config)
     if pipeline is None and len(loaded.pipelines) != 1:
@@ -137,6 +141,7 @@ def _settings(recording: Path, bundle: Path | None, config: Path | None, pipelin
         chosen.provider,
         chosen.fallback,
         chosen.threads,
+        triton_server(chosen),
         handling(chosen),
     )
 
@@ -158,7 +163,13 @@ def _run(settings: _Settings, speed: float, out: Path | None, hop: float | None,
     with ExitStack() as stack:
         bundle = Bundle.open(settings.bundle)
         source = stack.enter_context(settings.source)
-        engine = make_engine(bundle, provider=settings.provider, fallback=settings.fallback, threads=settings.threads)
+        engine = make_engine(
+            bundle,
+            provider=settings.provider,
+            fallback=settings.fallback,
+            threads=settings.threads,
+            triton=settings.triton,
+        )
         stack.callback(engine.close)
         check_golden(bundle, engine)
         windows = settings.windows if hop is None else (_sliding(bundle, hop),)

@@ -466,7 +466,7 @@ class TritonConfig(_Section):
     timeout_ms: Positive = 1000
     """How long one window may take at most. With a budget, what is left of it where that is less."""
     shared_memory: Literal["auto", "on", "off"] = "auto"
-    """Whether windows go through memory that both processes see: ``auto``, where the server is on this machine and can."""
+    """Whether windows go through memory that both processes see: ``auto``, where the server can."""
     tls: bool = False
     """Whether the connection is encrypted, and the server has to prove who it is."""
     ca: Path | None = None
@@ -510,6 +510,8 @@ class PipelineConfig(_Section):
     """What the encoder runs on."""
     fallback: Literal["forbid", "allow"] = "forbid"
     """Whether the CPU may stand in where the provider, or the server, is not to be had."""
+    options: dict[str, bool | int | float | str] = {}
+    """Options of the provider, by its own names: docs/engines.md lists them."""
     engine: Literal["local", "triton"] = "local"
     """``triton``: windows are sent to a Triton server that holds the bundle's encoder, named in `triton`; `provider` is
     then the server's affair, and with ``fallback = "allow"`` the bundle's own encoder stands in on the CPU here."""
@@ -575,8 +577,8 @@ class PipelineConfig(_Section):
             raise ValueError(f"has {there}; expected both engine = 'triton' and a section triton, or neither")
         if self.engine == "triton" and self.provider != "cpu":
             raise ValueError(
-                f"has engine = 'triton' with provider = {self.provider!r}; what a server runs on is set there: expected "
-                "no provider"
+                f"has engine = 'triton' with provider = {self.provider!r}; what a server runs on is set there: "
+                "expected no provider"
             )
         return self
 

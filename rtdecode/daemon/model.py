@@ -123,6 +123,7 @@ def verified(path: Path, pipeline: PipelineConfig, shelf: Shelf | None = None) -
         fallback=pipeline.fallback,
         threads=pipeline.threads,
         warmup=pipeline.warmup,
+        options=pipeline.options,
         triton=triton_server(pipeline),
     )
     try:

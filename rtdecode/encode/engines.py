@@ -15,7 +15,7 @@ from rtdecode.encode.openvino import OpenVinoEngine
 from rtdecode.encode.providers import OptionValue, find_provider
 from rtdecode.encode.tensorrt_native import TensorRtEngine
 from rtdecode.encode.triton import TritonEngine
-from rtdecode.encode.triton_link import TritonLink
+from rtdecode.encode.triton_link import TritonLink, of_the_server
 from rtdecode.errors import BundleError, ProviderError
 
 _NO_OPTIONS: Mapping[str, OptionValue] = MappingProxyType({})
@@ -96,8 +96,8 @@ def _on_triton(bundle: Bundle, server: TritonServer, fallback: Fallback, threads
             check_encoder(bundle, link)
         except BundleError as error:
             link.close()
-            if link.lost:
-                raise ProviderError(f"the Triton server {server.url} was lost: {error}") from error
+            if of_the_server(error):
+                raise ProviderError(f"the Triton server {server.url} does not answer: {error}") from error
             raise type(error)(
                 f"the model {server.model!r} on the Triton server {server.url} is not the bundle's encoder: {error}"
             ) from error

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from rtdecode import hostclock
 from rtdecode.encode.engine import Engine, EngineInfo, News, Outputs
-from rtdecode.encode.triton_link import RemoteError, TritonLink
+from rtdecode.encode.triton_link import TritonLink, of_the_server
 from rtdecode.errors import EncodeError, EngineError, ProviderError, RtdecodeError
 
 #: Pauses between attempts to reach a server that is gone: doubled from the first to the last.
@@ -116,7 +116,7 @@ class TritonEngine:
             try:
                 outputs = link.finish(window, first_index)
             except EncodeError as error:
-                if not isinstance(error.__cause__, RemoteError):
+                if not of_the_server(error):
                     raise  # the window's own fault: it would be the same here
                 reason = str(error.__cause__)
                 if link.lost:

@@ -31,13 +31,15 @@ from rtdecode.encode.kserve import (
 )
 from rtdecode.encode.shared_region import FOLDER, SharedRegion
 from rtdecode.encode.window_engine import WindowEngine, check_input, check_output
-from rtdecode.errors import BundleError, ProviderError
+from rtdecode.errors import BundleError, EngineError, ProviderError
 
 #: What each question may take while a link is opened.
 OPEN_S: Final = 5.0
 
-#: Windows in a row without an answer in time, after which the server is taken to hang.
+#: Windows in a row without an answer in time, after which the server is taken to hang; those count that had several
+#: times what its quickest answer took.
 PATIENCE: Final = 3
+FAIR: Final = 4.0
 
 #: Places for windows in shared memory. One whose window got no answer is never used again: the server may yet write
 #: to it. When so many are left, another link is wanted.
@@ -65,6 +67,13 @@ class RemoteError(Exception):
     def __init__(self, text: str, *, done: bool = False) -> None:
         super().__init__(text)
         self.done = done
+
+
+def of_the_server(error: BaseException | None) -> bool:
+    """Whether a `RemoteError` is at the bottom of an error."""
+    while error is not None and not isinstance(error, RemoteError):
+        error = error.__cause__
+    return error is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +118,18 @@ class TritonLink(WindowEngine):
         #: Why no further window can be sent; empty where none is the matter.
         self.broken = ""
         self._unanswered = 0
+        self._quickest_s = 0.0  # until there is an answer
         self._region: SharedRegion | None = None
         self._slots: list[_Slot] = []
         self._connection = Connection(server)
         try:
             self._open(outputs, precision)
             self._warm_up(warmup)
+        except EngineError as error:
+            self.close()
+            if of_the_server(error):
+                raise ProviderError(f"{self._where()} does not answer: {error}") from error
+            raise
         except BaseException:
             self.close()
             raise
@@ -282,8 +297,9 @@ class TritonLink(WindowEngine):
         """Send a request, and check that what answered is what was asked."""
         if self._connection.lost:
             raise self._break("the connection was lost")
-        allowed = min(self.limit_s, self.until - hostclock.now())
-        if allowed <= 0:
+        began = hostclock.now()
+        allowed = min(self.limit_s, self.until - began)
+        if allowed <= self._quickest_s:
             raise RemoteError("no time was left to ask the server", done=True)
         try:
             answer = read_answer(self._connection.infer(request, allowed))
@@ -294,6 +310,8 @@ class TritonLink(WindowEngine):
         if self._connection.lost:  # whoever answered, it is not known to have the model that was checked
             raise self._break("the connection was lost")
         self._unanswered = 0
+        took = hostclock.now() - began
+        self._quickest_s = min(self._quickest_s or took, took)
         if answer.outputs != tuple(self._declared):
             raise self._break(f"it gave {_shown(answer.outputs)}; expected {_shown(self._declared)}")
         return answer
@@ -304,7 +322,7 @@ class TritonLink(WindowEngine):
         if any(phrase in said for phrase in _GIVEN_UP):
             return RemoteError(f"the server gave the window up: {said}", done=True)
         if code is codes.DEADLINE_EXCEEDED:
-            self._unanswered += 1
+            self._unanswered += allowed >= FAIR * self._quickest_s
             if self._unanswered >= PATIENCE:
                 return self._break(f"it left {PATIENCE} windows in a row without an answer")
             return RemoteError(f"the server did not answer within {allowed * 1e3:.1f} ms")
