@@ -35,7 +35,7 @@ def together(bundle: str, acquire: int, decode: int, more: str) -> systems.Syste
             f'[sources.{stream}]\nkind = "lsl"\nname = "{stream}"\ntimeout_s = 60\n' for stream in job.streams
         )
         (job.folder / "many.toml").write_text(
-            f"{sources}[processes]\nacquire = {acquire}\ndecode = {decode}\n"
+            f'{sources}[processes]\nacquire = {acquire}\ndecode = {decode}\nadmission = "off"\n'
             f'[pipelines.p]\nbundle = "{job.place / bundle}"\npublish = "ipc://{job.folder}/p.out"\n'
             f'source = "*"\n{more}\n'
         )

@@ -20,6 +20,7 @@ import numpy as np
 
 from rtdecode.config import Config, PipelineConfig
 from rtdecode.config.processes import layout
+from rtdecode.daemon.grid import due_grid
 from rtdecode.daemon.model import Opened, make_decoder
 from rtdecode.errors import AdmissionError
 from rtdecode.result import Task
@@ -69,8 +70,18 @@ class Load:
         return f"{self.cores:.3g} of a core: {windows}, and {1e3 * self.stream_s:.3g} ms for each second of the stream"
 
 
-def rehearse(opened: Opened, pipeline: PipelineConfig, info: StreamInfo) -> Load:
+def rehearse(opened: Opened, pipeline: PipelineConfig, info: StreamInfo, *, together: bool = False) -> Load:
     """Measure a pipeline on this machine; its engine is as new afterwards.
+
+    Parameters
+    ----------
+    opened : Opened
+        Its bundle.
+    pipeline : PipelineConfig
+    info : StreamInfo
+        The stream.
+    together : bool
+        Samples come up to those at which a window is due together, as from an *acquire* that has several sources.
 
     Raises
     ------
@@ -79,7 +90,8 @@ def rehearse(opened: Opened, pipeline: PipelineConfig, info: StreamInfo) -> Load
     """
     decoder = make_decoder(opened, None, pipeline, info)
     rate = sum(1 / window.hop for window in decoder.windows if isinstance(window, Sliding))
-    noise = np.random.default_rng(0).standard_normal((max(1, round(info.sfreq / CHUNK_RATE)), len(info.channels)))
+    n = (due_grid(decoder, pipeline)[0] if together else 0) or max(1, round(info.sfreq / CHUNK_RATE))
+    noise = np.random.default_rng(0).standard_normal((n, len(info.channels)))
     samples = (noise * 1e-5).astype(np.float32)
     period = 1 / info.sfreq
     stream: list[float] = []
@@ -87,7 +99,7 @@ def rehearse(opened: Opened, pipeline: PipelineConfig, info: StreamInfo) -> Load
     spent, at = 0.0, 0
     longest = max(window.n_samples(info.sfreq) for window in decoder.windows) if decoder.windows else 0
     while at <= longest or (rate and len(windows) < WINDOWS and spent < LONGEST_S):
-        chunk = Chunk(samples, (at + np.arange(len(samples))) * period, at)
+        chunk = Chunk(samples, np.arange(at, at + n, dtype=np.float64) * period, at)
         began = time.thread_time()
         found = decoder.advance(chunk, (), math.inf)
         taken = time.thread_time()
@@ -121,6 +133,7 @@ class Admission:
         self.policy = policy(config)
         self.limit = limit(config)
         self._process = process
+        self._together = len(config.inputs) > 1
         self._n_processes = len(hosts.decode)
         self._loads: dict[str, Load] = {}
         self._rehearsed: dict[tuple[object, ...], Load] = {}
@@ -130,7 +143,7 @@ class Admission:
         settings = pipeline.model_dump(exclude={"source", "publish"})
         key = (opened.bundle.id, repr(settings), info.channels, info.sfreq)
         if key not in self._rehearsed:
-            self._rehearsed[key] = rehearse(opened, pipeline, info)
+            self._rehearsed[key] = rehearse(opened, pipeline, info, together=self._together)
         return self._rehearsed[key]
 
     @property

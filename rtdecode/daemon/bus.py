@@ -53,10 +53,14 @@ class Since(_OfSource, tag="since", frozen=True, kw_only=True):
 class Follow(_OfSource, tag="follow", frozen=True, kw_only=True):
     """`name` is ready to decode: a recording may start, and the log stays at the end until it has left.
 
-    One that is elsewhere (`remote`) is not waited for at the start.
+    One that is elsewhere (`remote`) is not waited for at the start. Where its windows are due at raw samples of a
+    segment that are `first` and whole numbers of `every` behind it, it need not hear of others before (`every` 0:
+    of all, at once).
     """
 
     name: str
+    every: int = 0
+    first: int = 0
     remote: bool = False
 
 

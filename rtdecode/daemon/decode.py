@@ -105,6 +105,8 @@ class Decode:
             self._asked = stack.enter_context(contextlib.closing(asked))
             if not self._connect(context, stack):
                 return
+            for n, pipeline in enumerate(self._pipelines.values()):
+                pipeline.stagger(n / len(self._pipelines))
             gc.collect()
             gc.freeze()
             on_ready(",".join(publisher.endpoint for publisher in self._publishers.values()))

@@ -80,6 +80,8 @@ class Follower:
         self._inbox = inbox
         self._client = inbox.client
         self.tap = inbox.tap(source)
+        #: At which samples windows are due: every so many, from which on; (0, 0) where that cannot be said.
+        self.grid = (0, 0)
         self.run = 0
         self.base = 0
         self.next = 0
@@ -153,13 +155,18 @@ class Follower:
 
     def follow(self) -> None:
         """Tell *acquire* that we are ready."""
-        self._client.ask(bus.Follow(name=self._name, source=self._source), 2.0)
+        self._client.ask(self._follows, 2.0)
+
+    @property
+    def _follows(self) -> bus.Follow:
+        every, first = self.grid
+        return bus.Follow(name=self._name, source=self._source, every=every, first=first)
 
     def here(self) -> None:
         """Tell *acquire* now and then that we are still at it: its log must not go while we have live samples to do."""
         if hostclock.now() >= self._here_at:
             self._here_at = hostclock.now() + HERE_EVERY_S
-            self._client.tell(bus.Follow(name=self._name, source=self._source))
+            self._client.tell(self._follows)
 
     def leave(self) -> None:
         """Tell *acquire* that we need nothing more; one that is gone need not know."""

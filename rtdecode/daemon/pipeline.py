@@ -21,6 +21,7 @@ from rtdecode.daemon.announcer import Announcer
 from rtdecode.daemon.endpoints import Endpoints
 from rtdecode.daemon.feed import RESTARTED, Feed
 from rtdecode.daemon.follow import Arrival, Follower, Heard, Lost, Restarted
+from rtdecode.daemon.grid import due_grid
 from rtdecode.daemon.inbox import Inbox
 from rtdecode.daemon.model import Model, Opened, build, make_decoder, verified
 from rtdecode.daemon.output import Output
@@ -184,6 +185,7 @@ class Pipeline:
         self._output = Output(self.name, self._pipeline, self._publisher, self._account, self._file, model)
         self._announcer = Announcer(self.name, self._publisher)
         self._feed = Feed(model, self._account, self._output, self._announcer)
+        self._follower.grid = due_grid(model.decoder, self._pipeline)
         if earlier is None:
             return
         self._logger.info("taking over", windows_published=sum(earlier.counts.values()), entry=earlier.taken)
@@ -228,6 +230,10 @@ class Pipeline:
         """The same, of messages that are here already: until then they may wait for others."""
         holds = self._swap is None and not (self._feed.ended or self._follower.behind or self._output.waiting)
         return self._feed.quiet_until if holds else -math.inf
+
+    def stagger(self, share: float) -> None:
+        """Give health at its own time within each period, `share` of it from now on: not all pipelines at once."""
+        self._next_health = hostclock.now() + share * HEALTH_EVERY_S
 
     def here(self) -> None:
         """Tell *acquire* now and then that its log is still needed."""
@@ -338,7 +344,7 @@ class Pipeline:
         self._announcer.say("restart", "acquire was started again", segment=self._follower.base)
 
     def _health(self) -> None:
-        self._next_health = hostclock.now() + HEALTH_EVERY_S
+        self._next_health = max(self._next_health, hostclock.now() - HEALTH_EVERY_S) + HEALTH_EVERY_S
         self._publisher.send(f"{self.name}.health", self._output.health())
 
     # --- requests -----------------------------------------------------------------------------------------------------
@@ -411,6 +417,7 @@ class Pipeline:
         self._output.drain(attend=attend)
         old = self._feed.model
         self._feed.switch(model, swap.held)
+        self._follower.grid = due_grid(model.decoder, self._pipeline)
         old.close()
         self._publisher.describe(model.description(self.name, self._info))
         segment, index = self._feed.position or (0, 0)

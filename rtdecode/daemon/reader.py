@@ -75,6 +75,8 @@ class Reader:
         self._watermark = float("-inf")
         self._markers = 0
         self._look_at = 0.0
+        self._wanted = 0
+        self._grids: dict[str, tuple[int, int]] = {}
         self._info: StreamInfo | None = None
 
     def open(self) -> None:
@@ -115,9 +117,24 @@ class Reader:
     # --- samples ------------------------------------------------------------------------------------------------------
 
     def turn(self) -> None:
-        """Take what is there, and wait for nothing."""
-        if self._peek is None or self._peek() or hostclock.now() >= self._look_at:
-            self.read(0.0)
+        """Take what is there, and wait for nothing.
+
+        Where every decoder has said at which samples its windows are due, not before there are those, nor later than a
+        tenth of a second: a chunk costs as much as a larger one, here and behind.
+        """
+        if self._peek is not None and hostclock.now() < self._look_at:
+            n = self._peek()
+            if not n or self._position[1] + n < self._wanted:
+                return
+        self.read(0.0)
+
+    def _next_wanted(self) -> int:
+        """The index up to which samples have to be there for the next window that is due of any decoder."""
+        grids = list(self._grids.values())
+        if not grids or not all(every for every, _ in grids):
+            return 0
+        at = self._position[1]
+        return min(first + max(0, -(-(at + 1 - first) // every)) * every for every, first in grids)
 
     def read(self, timeout: float) -> None:
         """Take what is there as soon as something is, within `timeout` seconds."""
@@ -134,6 +151,7 @@ class Reader:
         now = hostclock.now()
         self._say(self._account.took(batch, now, held_up=now - asked > timeout + HELD_UP_S))
         self._look_at = now + min(READ_TIMEOUT_S, self._account.wait(now))
+        self._wanted = self._next_wanted()
 
     def _hand_on(self, batch: Batch) -> None:
         """A batch on its way: to the recorder, the subscribers, the log. First of all: nothing may hold samples up."""
@@ -236,10 +254,12 @@ class Reader:
                     raise ProcessError(f"{FOLLOWERS} decoders follow already; expected no more")
                 self.asked = hostclock.now()
                 self.followers.add(name)
+                self._grids[name] = request.every, request.first
                 if not request.remote:
                     self.asked_for.add(name)
             case bus.Leave(name=name):
                 self.followers.discard(name)
+                self._grids.pop(name, None)
         return state, ()
 
     def status(self) -> dict[str, Any]:

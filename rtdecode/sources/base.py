@@ -51,10 +51,14 @@ class Source(Protocol):
     ) -> None: ...
 
 
+#: More samples than anybody waits for.
+MUCH = 1 << 62
+
+
 @runtime_checkable
 class Peeking(Protocol):
     """A source that tells cheaply whether `read` would give something, for one who reads many in turn."""
 
-    def waiting(self) -> bool:
-        """Whether there is something to read. That it is silent, or gone, shows at a `read` alone."""
+    def waiting(self) -> int:
+        """How many samples there are to read; `MUCH` where something else is. Its silence shows at a `read` alone."""
         ...

@@ -15,6 +15,7 @@ from rtdecode import hostclock
 from rtdecode.clock.stream_clock import StreamClock
 from rtdecode.errors import SourceError, StampError
 from rtdecode.signal import Batch, Chunk, Marker, Notice, Offset, Origin, Raw, StreamInfo
+from rtdecode.sources.base import MUCH
 from rtdecode.sources.change import ChangedError, Declared, changes
 from rtdecode.sources.declare import Declare, Described, describe
 from rtdecode.sources.lsl_directory import Directory
@@ -198,9 +199,9 @@ class LslSource:
             elif any(link.waiting for link in self._markers):
                 return self._batch(None)
 
-    def waiting(self) -> bool:
-        """Whether there is something to read."""
-        return bool(self._surplus) or self._failure is not None or self._data.waiting
+    def waiting(self) -> int:
+        """How many samples there are to read; `MUCH` where something else is."""
+        return MUCH if self._surplus or self._failure is not None else self._data.waiting
 
     def _gone(self) -> bool:
         return self._ended or self._closed

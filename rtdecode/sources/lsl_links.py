@@ -19,6 +19,7 @@ from rtdecode import hostclock
 from rtdecode.clock.offset import ClockOffset
 from rtdecode.errors import SourceError, StreamNotFoundError
 from rtdecode.signal import Notice, Offset, SourceState
+from rtdecode.sources.base import MUCH
 from rtdecode.sources.change import ChangedError
 from rtdecode.sources.lsl_directory import Directory
 from rtdecode.sources.lsl_search import Search, same_identity
@@ -287,12 +288,12 @@ class DataLink(Link):
         super().close()
 
     @property
-    def waiting(self) -> bool:
-        """Whether something is here. That a stream is lost shows at a pull alone."""
+    def waiting(self) -> int:
+        """Samples that are here; `MUCH` where something else is. That a stream is lost shows at a pull alone."""
         if not self.events.empty():
-            return True
+            return MUCH
         inlet = self.inlet
-        return self._puller is not None and inlet is not None and inlet.samples_available() > 0
+        return 0 if self._puller is None or inlet is None else int(inlet.samples_available())
 
     def _targets(self) -> list[Callable[[], None]]:
         return [*super()._targets(), *([self._look_around] if self.directory is None else [])]

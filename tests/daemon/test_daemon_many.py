@@ -218,7 +218,7 @@ def replayed(bundle: Path, file: Path) -> dict[tuple[Any, ...], str]:
 
 
 def test_what_cannot_be_done_in_time_is_refused_with_figures(session: Session) -> None:
-    session.bundle(work=700, hop=0.01)
+    session.bundle(work=1200, hop=0.01)
     config = simulated(session, 2, seconds=3)
     checked = session.start("check", str(config))
     assert checked.end() == 2
