@@ -20,9 +20,10 @@ from rtdecode.config import Config
 from rtdecode.config.processes import layout
 from rtdecode.daemon import control
 from rtdecode.daemon.admission import Admission
+from rtdecode.daemon.bounds import Bounds
 from rtdecode.daemon.endpoints import endpoints, prepare
 from rtdecode.daemon.inbox import Inbox, Tap
-from rtdecode.daemon.pipeline import HEALTH_EVERY_S, Bounds, Pipeline
+from rtdecode.daemon.pipeline import HEALTH_EVERY_S, Pipeline
 from rtdecode.daemon.process import SUPERVISED, Stop
 from rtdecode.daemon.progress import ProgressFile
 from rtdecode.daemon.rpc import Caller, Server

@@ -15,9 +15,10 @@ import structlog
 
 from rtdecode import hostclock
 from rtdecode.config import Config
-from rtdecode.daemon import bus, control
+from rtdecode.daemon import control
 from rtdecode.daemon.admission import Admission
 from rtdecode.daemon.announcer import Announcer
+from rtdecode.daemon.bounds import Bounds
 from rtdecode.daemon.endpoints import Endpoints
 from rtdecode.daemon.feed import RESTARTED, Feed
 from rtdecode.daemon.follow import Arrival, Follower, Heard, Lost, Restarted
@@ -39,23 +40,6 @@ HEALTH_EVERY_S = 1.0
 
 #: How often is looked whether a swap is ready.
 SWAP_EVERY_S = 0.02
-
-
-class Bounds:
-    """What a pipeline may take in one turn: fair to others where there are some, and as much as helps where not.
-
-    Parameters
-    ----------
-    alone : bool
-        Whether its process has no other.
-    """
-
-    def __init__(self, *, alone: bool) -> None:
-        #: Live messages, before others, subscribers and questions are looked at.
-        self.messages = 32 if alone else 8
-        #: Pages of the log, before a window is encoded, and bytes of each.
-        self.pages = 16 if alone else 1
-        self.page_bytes = bus.PAGE_BYTES if alone else 65_536
 
 
 class Pipeline:

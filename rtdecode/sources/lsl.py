@@ -18,8 +18,9 @@ from rtdecode.signal import Batch, Chunk, Marker, Notice, Offset, Origin, Raw, S
 from rtdecode.sources.base import MUCH
 from rtdecode.sources.change import ChangedError, Declared, changes
 from rtdecode.sources.declare import Declare, Described, describe
+from rtdecode.sources.lsl_data import DataLink
 from rtdecode.sources.lsl_directory import Directory
-from rtdecode.sources.lsl_links import Awake, DataLink, Ended, Event, Link, Reopened, Samples
+from rtdecode.sources.lsl_links import Awake, Ended, Event, Link, Reopened, Samples
 from rtdecode.sources.lsl_markers import MarkerLink, raw_markers
 from rtdecode.sources.lsl_search import described, identity
 from rtdecode.sources.lsl_streams import (
