@@ -1,6 +1,6 @@
 """How many streams one machine decodes in time, by one session of many sources, and by the peers.
 
-    python benchmarks/streams.py --system rtdecode --streams 16 32 64 --cache ~/.cache/rtdecode-bench
+    python benchmarks/streams.py --system rtdecode --streams 16 32 64
 
 Each stream is the workload `eeg64`: 64 channels at 250 Hz in chunks of 20 ms, a window of 1 s every 100 ms, the same
 encoder and gallery. Senders and subscriber are processes of their own on the same cores: their load is part of what the
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import accounts
+import environments
 import numpy as np
 import systems
 from workload import SIZES, Expected, Size, make
@@ -101,7 +102,7 @@ def main() -> None:
     parser.add_argument("--acquire", type=int, default=1)
     parser.add_argument("--decode", type=int, default=1)
     parser.add_argument("--pipeline", default="", help="more of the pipeline's configuration")
-    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "rtdecode-bench")
+    parser.add_argument("--cache", type=Path, default=environments.cache(), help="where the workload is kept")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     size = SIZES["eeg64"]

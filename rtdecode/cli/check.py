@@ -27,5 +27,19 @@ def check(
             typer.echo(f"  {problem}", err=True)
     else:
         typer.echo(f"{config}: nothing is wrong")
+        _say_processes(config)
     if problems:
         raise typer.Exit(2)
+
+
+def _say_processes(config: Path) -> None:
+    """Which process has what, where one has more than one thing."""
+    from rtdecode.config import load
+    from rtdecode.config.processes import layout
+
+    hosts = layout(load(config))
+    if all(len(host.members) == 1 for host in (*hosts.acquire, *hosts.decode)):
+        return
+    for host, what in [*((one, "source") for one in hosts.acquire), *((one, "pipeline") for one in hosts.decode)]:
+        n = len(host.members)
+        typer.echo(f"  process {host.name}: {n} {what}{'s' if n > 1 else ''} ({', '.join(host.members)})")
