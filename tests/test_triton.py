@@ -37,7 +37,7 @@ PYTHON = ModelSettings("python")
 def served(test: Callable[..., None]) -> Callable[..., None]:
     """Marks a test that needs a server, and has it reported as not run where there is none."""
     marked: Callable[..., None] = pytest.mark.skipif(triton_kit.ROOT is None, reason=triton_kit.WHY_NOT)(test)
-    return pytest.mark.triton(marked)  # type: ignore[no-any-return]
+    return pytest.mark.triton(marked)
 
 
 @pytest.fixture(scope="module")
