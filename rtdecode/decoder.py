@@ -265,12 +265,24 @@ class Decoder:
         StampError
             Wrong shapes or types, stamps that do not increase, or an index that goes back.
         """
+        markers = tuple(markers)
+        if self._intake.hold(chunk, markers, marker_watermark):
+            return []
         return [self._settled(due) for due in self._intake.push(chunk, markers, marker_watermark)]
 
     @property
     def segment(self) -> int:
         """The newest segment whose samples are decoded, not held by a blank; -1 before there is one."""
         return self._intake.segment
+
+    @property
+    def wanting(self) -> float:
+        """Raw samples that have to come before a window can be due; minus infinity where a marker may say otherwise."""
+        return self._intake.wanting
+
+    def may_wait(self, patient: bool) -> None:
+        """Whether samples by which no window is due may wait for the next ones, to be taken together."""
+        self._intake.may_wait(patient)
 
     def lost(self, reason: str) -> None:
         """Say that samples between the last chunk and the next were lost on our side: they count as `skipped`."""
@@ -292,6 +304,9 @@ class Decoder:
             Each task wants one `encode` or `skip`. Its samples are a view that lasts until the next call that takes
             samples, unless it is told to `hold` them.
         """
+        markers = tuple(markers)
+        if self._intake.hold(chunk, markers, marker_watermark):
+            return []
         found: list[Result | Task] = []
         several = self._intake.may_take_several(chunk)
         for due in self._intake.push(chunk, markers, marker_watermark):

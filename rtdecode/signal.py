@@ -4,11 +4,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import lt
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rtdecode.errors import StampError
+
+#: Up to so many numbers are compared one by one, which takes less time than to begin with arrays.
+_FEW = 64
 
 #: Channel types that are brain data; the others (``stim``, ``eog``, ``misc``...) ride along and are never decoded.
 DATA_TYPES = frozenset({"eeg", "mag", "grad", "ref_meg", "seeg", "ecog", "dbs", "csd", "fnirs"})
@@ -122,9 +126,23 @@ class Chunk:
         check_stamps(self.stamps, self.first_index)
 
 
+#: The first whole numbers, for `even_stamps`.
+_COUNT = np.arange(512.0)
+
+
 def even_stamps(first: float, last: float, n: int) -> NDArray[np.float64]:
-    """`n` equally spaced stamps. A live clock makes a chunk's stamps by this, so that two of them rebuild them all."""
-    return np.linspace(first, last, n)
+    """`n` equally spaced stamps. A live clock makes a chunk's stamps by this, so that two of them rebuild them all.
+
+    The very numbers that `numpy.linspace` gives, by the same operations, without its many others: a recording's reader
+    may use either.
+    """
+    step = (last - first) / max(n - 1, 1)
+    if not 1 < n <= len(_COUNT) or step == 0:
+        return np.linspace(first, last, n)
+    stamps: NDArray[np.float64] = _COUNT[:n] * step
+    stamps += first
+    stamps[-1] = last
+    return stamps
 
 
 def check_stamps(stamps: NDArray[np.float64], first_index: int, previous: float = -math.inf) -> None:
@@ -140,7 +158,11 @@ def check_stamps(stamps: NDArray[np.float64], first_index: int, previous: float 
         The stamp of the sample before the first.
     """
     # The usual case, cheaply: every chunk passes here more than once. What increases up to a finite end is finite.
-    if len(stamps) and previous < stamps[0] and (stamps[1:] > stamps[:-1]).all() and stamps[-1] < math.inf:
+    if 0 < len(stamps) <= _FEW:
+        listed = stamps.tolist()
+        if previous < listed[0] and listed[-1] < math.inf and all(map(lt, listed, listed[1:])):
+            return
+    elif len(stamps) and previous < stamps[0] and (stamps[1:] > stamps[:-1]).all() and stamps[-1] < math.inf:
         return
     if not np.isfinite(stamps).all():
         at = int(np.flatnonzero(~np.isfinite(stamps))[0])

@@ -34,16 +34,18 @@ class Jitter:
         self._due = 8
         self.value = 0.0
 
-    def add(self, residuals: NDArray[np.float64]) -> None:
+    def add(self, residuals: NDArray[np.float64] | list[float]) -> None:
         """Take residuals in, in seconds."""
         size = len(self._ring)
-        kept = np.abs(residuals[-self._seen % self._stride :: self._stride])[-size:]
+        some = residuals[-self._seen % self._stride :: self._stride]
+        kept = ([abs(one) for one in some] if isinstance(some, list) else np.abs(some))[-size:]
         self._seen += len(residuals)
         if len(kept):
             at = self._kept % size
             tail = min(len(kept), size - at)
             self._ring[at : at + tail] = kept[:tail]
-            self._ring[: len(kept) - tail] = kept[tail:]
+            if tail < len(kept):
+                self._ring[: len(kept) - tail] = kept[tail:]
             self._kept += len(kept)
         if self._seen >= self._due:
             self._measure()

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from operator import mul
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ LENGTHS = (1, 4, 16)
 _FLOOR_S = 1e-9
 #: Indices of a block, counted from its newest sample.
 _INDEX = np.arange(-511.0, 1.0)
+#: So few samples are taken in one by one, without arrays.
+FEW = 32
+_FEW = _INDEX[-FEW:].tolist()
 
 
 @dataclass(slots=True)
@@ -97,10 +101,12 @@ class Line:
     def _prior(self, noise: float) -> float:
         return (noise / (RATE_PRIOR * self.nominal)) ** 2
 
-    def add(self, first: int, times: NDArray[np.float64]) -> NDArray[np.float64]:
+    def add(self, first: int, times: NDArray[np.float64]) -> NDArray[np.float64] | list[float]:
         """Take consecutive samples in, the first of this index; their times and what is left of them in seconds."""
         m = len(times)
         self._move(first + m - 1, m)
+        if m <= FEW and (left := self._add_few(times.tolist())) is not None:
+            return left
         x = _INDEX[-m:] if m <= len(_INDEX) else np.arange(1.0 - m, 1.0)
         residual: NDArray[np.float64] = times - (self.phase + self.period * x)
         weight = self._weights(residual)
@@ -119,6 +125,24 @@ class Line:
         shift, turn = self._solve()
         self._scatter((r0 - w0 * shift - w1 * turn) / math.sqrt(m))
         return residual - (shift + turn * x)
+
+    def _add_few(self, times: list[float]) -> list[float] | None:
+        """The same of few samples, all of which count in full; None where one does not. No array is worth its while."""
+        m, phase, period = len(times), self.phase, self.period
+        x = _FEW[-m:]
+        residual = [time - (phase + period * at) for time, at in zip(times, x, strict=True)]
+        if self.s0 > 8 and max(max(residual), -min(residual)) > HUBER * self.spread:
+            return None
+        r0 = sum(residual)
+        w0, w1 = float(m), -m * (m - 1) / 2
+        self.s0 += w0
+        self.s1 += w1
+        self.s2 += m * (m - 1) * (2 * m - 1) / 6
+        self.t0 += r0
+        self.t1 += sum(map(mul, x, residual))
+        shift, turn = self._solve()
+        self._scatter((r0 - w0 * shift - w1 * turn) / math.sqrt(m))
+        return [one - (shift + turn * at) for one, at in zip(residual, x, strict=True)]
 
     def add_one(self, index: int, time: float, spanned: int = 1) -> None:
         """Take the newest of `spanned` samples in: its index and its time in seconds."""

@@ -8,6 +8,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 
+from rtdecode import hostclock
 from rtdecode.daemon.announcer import Announcer
 from rtdecode.daemon.follow import Arrival, Lost
 from rtdecode.daemon.model import Model
@@ -24,6 +25,21 @@ from rtdecode.wire.results import wire_window
 #: Why a window is a gap whose samples went with *acquire*; and why one is skipped that went with the log.
 RESTARTED = "acquire was started again before it was decoded"
 UNREAD = "its samples left the log while no process decoded"
+
+
+#: Samples by which no window is due need wake nobody for so many seconds; and so long before a window's last sample can
+#: be here, what came is taken: the last one then finds all else done.
+QUIET_S, LEAD_S = 0.05, 0.0025
+
+#: What taking samples costs is remembered for so many chunks, more or less. Where it is more than this share of real
+#: time, none wait: the encoder works while it listens, and has no time to lose.
+REMEMBERED, LOAD = 50, 0.2
+
+#: How fast the quickest delivery is forgotten, in seconds for each chunk.
+FORGOTTEN_S = 1e-5
+
+#: Delays of live samples, in seconds. Beyond them stamps are not of this host's clock.
+DELAYS_S = (-0.01, 1.0)
 
 
 class Feed:
@@ -46,6 +62,11 @@ class Feed:
         self.position: tuple[int, int] | None = None
         #: The source has ended.
         self.ended = False
+        #: Host time before which no window can become due; minus infinity where that is not known.
+        self.quiet_until = -math.inf
+        self._quickest = math.inf
+        self._period = _period_of(model)
+        self._busy_s, self._busy_n = 0.0, 1.0  # seconds that lately went into taking samples, and how many those were
         self._account = account
         self._output = output
         self._announcer = announcer
@@ -56,6 +77,7 @@ class Feed:
     def take(self, entry: Arrival, attend: Callable[[], object]) -> None:
         """Take samples, and hand on the windows that they make due; `attend` is called while a queue is emptied."""
         batch, chunk, decoder, account = entry.batch, entry.batch.chunk, self.model.decoder, self._account
+        self.quiet_until = -math.inf
         new = entry.seq >= account.progress.taken  # not taken by a process before this one
         if chunk is not None and len(chunk):
             self.newest = float(chunk.stamps[-1])
@@ -66,7 +88,9 @@ class Feed:
                 account.moved(chunk.segment, chunk.first_index, chunk.stop_index)
         if new:
             self._output.take(account.forsaken(Status.SKIPPED, UNREAD), math.nan)
+        began = hostclock.now()
         items = decoder.advance(batch.chunk, batch.markers, batch.watermark)
+        took = hostclock.now() - began
         if entry.end:
             items += decoder.advance_to_end()
         items = self._tell(items, told=not new)
@@ -79,18 +103,37 @@ class Feed:
         for item in items:
             self._published.note(item)
         self._output.take(items, entry.received)
+        if chunk is not None and len(chunk):
+            self._plan(chunk, took)
         if entry.end:
             self._output.drain(attend=attend)
             self.ended = True
             self._announcer.say("end", "the source has ended")
 
+    def _plan(self, chunk: Chunk, took: float) -> None:
+        """Find out from when on the samples that make a window due can be here, and what came is to be taken before."""
+        decoder, period = self.model.decoder, self._period
+        self._busy_s += took - self._busy_s / REMEMBERED
+        self._busy_n += len(chunk) - self._busy_n / REMEMBERED
+        each = self._busy_s / self._busy_n
+        decoder.may_wait(each < LOAD * period)
+        arrived, missing = chunk.arrived, decoder.wanting
+        delay = arrived - self.newest
+        if not missing > 0 or not DELAYS_S[0] < delay < DELAYS_S[1]:
+            return
+        self._quickest = min(delay, self._quickest + FORGOTTEN_S)
+        until = min(self.newest + missing * period + self._quickest - LEAD_S, arrived + QUIET_S)
+        self.quiet_until = until - 2 * each * min(missing, QUIET_S / period)
+
     def lost(self, entry: Lost) -> None:
         """Entries of the log were never seen here."""
+        self.quiet_until = -math.inf
         self._say_lost(lost_reason(entry), entry.first, entry.stop)
         self.model.decoder.lost(lost_reason(entry))
 
     def interrupted(self) -> None:
         """*acquire* was started again: what has begun gets no more samples."""
+        self.quiet_until = -math.inf
         if self.ended:
             return
         account, progress, decoder = self._account, self._account.progress, self.model.decoder
@@ -124,6 +167,7 @@ class Feed:
             What it gave on the way, and when it had the samples.
         """
         self.model = model
+        self.quiet_until = -math.inf
         self._output.use(model)
         results = [result for result, _ in held]
         self._account.swapped(str(model.path), results, self._published.newest, self.newest + MARGIN_S)
@@ -195,3 +239,9 @@ class Feed:
         wrong -= self._output.withdraw(wrong, reason)
         left = tuple(window for window in incident.windows if window in wrong)
         return kept, dataclasses.replace(incident, details={**incident.details, "windows": len(left)}, windows=left)
+
+
+def _period_of(model: Model) -> float:
+    """Seconds from one raw sample to the next; the same for every bundle that decodes a stream."""
+    conditioner = model.decoder.conditioner
+    return float(conditioner.ratio) / conditioner.sfreq

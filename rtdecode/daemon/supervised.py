@@ -11,7 +11,7 @@ import contextlib
 import os
 import queue
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import msgspec
 
@@ -63,16 +63,15 @@ class Supervised:
             # A supervisor that is stopped reads nothing. No main loop may wait for it.
             os.set_blocking(sys.stdout.fileno(), False)
 
-    def attend(self) -> Iterator[News]:
+    def attend(self) -> Sequence[News]:
         """Beat, once in every turn of the main loop, and give what is to be published."""
         if self._beats and (now := hostclock.now()) >= self._next:
             self._next = now + BEAT_EVERY_S
             self._say(BEAT)
-        while True:
-            try:
-                yield self._news.get_nowait()
-            except queue.Empty:
-                return
+        news: list[News] = []
+        while not self._news.empty():  # nobody else takes any
+            news.append(self._news.get_nowait())
+        return news
 
     def leave(self) -> None:
         """The main loop is over: no beat follows."""

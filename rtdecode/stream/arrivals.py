@@ -34,7 +34,12 @@ class Arrivals:
         self._given = (segment, index, float("-inf"))
 
     def put(self, chunk: Chunk, loss: str | None) -> None:
-        """Take a chunk, and why samples before it were lost on our side, if they were.
+        """Take a chunk, and why samples before it were lost on our side, if they were; raises as `check`."""
+        self.check(chunk)
+        self._held.append((chunk, loss))
+
+    def check(self, chunk: Chunk) -> None:
+        """Look at the next chunk, which is not given again.
 
         Raises
         ------
@@ -55,7 +60,6 @@ class Arrivals:
                     )
                 check_stamps(chunk.stamps[:1], chunk.first_index, last_stamp)
         self._given = (chunk.segment, chunk.stop_index, float(chunk.stamps[-1]))
-        self._held.append((chunk, loss))
 
     def release(self, watermark: float) -> Iterator[tuple[Chunk, str | None]]:
         """What need not wait any more, each with its loss."""

@@ -20,7 +20,7 @@ from rtdecode.stream.linear import (
     ReferenceRunner,
     ScaleRunner,
 )
-from rtdecode.stream.resample import ResampleRunner
+from rtdecode.stream.resample import ROWS, ResampleRunner
 from rtdecode.stream.runner import Runner, rate
 from rtdecode.stream.steps import (
     Bipolar,
@@ -41,8 +41,9 @@ from rtdecode.stream.window_steps import WindowConditioner
 
 __all__ = ["Conditioner", "Delay", "WindowConditioner", "window_conditioner"]
 
-#: Samples that go through the chain together. Longer chunks are cut: it changes nothing, and memory stays small.
-_AT_ONCE = 2048
+#: Values that go through the chain together: 2 MB in float64, which a core's own cache holds. Longer chunks are cut: it
+#: changes nothing, and memory stays small. Never fewer samples than a chunk usually has.
+_AT_ONCE, _LEAST_AT_ONCE, _MOST_AT_ONCE = 1 << 18, 64, 2048
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 #: Frequencies at which a pass band's delays are looked at.
 _GRID = 512
@@ -136,6 +137,7 @@ class Conditioner:
         self.channels = at
         self.sfreq = hz
         self.ratio = math.prod((runner.ratio for runner in self._runners), start=Fraction(1))
+        self._ratios = [runner.ratio.as_integer_ratio() for runner in self._runners if runner.ratio != 1]
         self.passband = _passband(self._runners, sfreq)
         low, high = self.passband
         self.reference = math.sqrt(low * high) if low else high / 2
@@ -144,6 +146,9 @@ class Conditioner:
             for step, runner in zip(steps, self._runners, strict=True)
         )
         self.group_delay = math.fsum(delay.seconds for delay in self.delays)
+        # Whole blocks of a resampler's outputs: one that is begun in one piece and ended in another is made twice.
+        block = math.ceil(ROWS / self.ratio)
+        self._at_once = max(block, min(max(_LEAST_AT_ONCE, _AT_ONCE // self._n_in), _MOST_AT_ONCE) // block * block)
         self._index = 0
         self.restart(0)
 
@@ -184,15 +189,26 @@ class Conditioner:
                 f"channel {self._names[column]!r} is {samples[row, column]} at sample {self._index + row}; "
                 "expected finite samples: replace what is not before conditioning"
             )
-        parts = [self._push(samples[at : at + _AT_ONCE]) for at in range(0, len(samples), _AT_ONCE)]
+        parts, at = [], 0
+        while at < len(samples):
+            stop = at + self._at_once - self._index % self._at_once
+            parts.append(self._push(samples[at:stop]))
+            at = stop
         if len(parts) == 1:
             return parts[0]
         return np.concatenate(parts) if parts else np.empty((0, len(self.channels)), dtype=np.float32)
 
     def outputs_before(self, index: int) -> int:
         """Conditioned samples that raw samples [0, `index`) determine: ``ceil(index * ratio)``, step after step."""
-        for runner in self._runners:
-            index = math.ceil(index * runner.ratio)
+        for up, down in self._ratios:
+            index = -(-index * up // down)
+        return index
+
+    def last_without(self, output: int) -> int:
+        """The most raw samples that do not determine the conditioned sample before `output` yet."""
+        index = math.ceil(output / self.ratio)
+        while index > 0 and self.outputs_before(index) >= output:
+            index -= 1
         return index
 
     def _push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:

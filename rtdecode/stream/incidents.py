@@ -51,6 +51,21 @@ class Incident:
     windows: tuple[WindowRef, ...] = ()
 
 
+def filled(segment: int, index: int, n: int, seconds: float, stamps: tuple[float, float], method: str) -> Incident:
+    """`n` samples from `index` on were missing and are filled; `stamps` of the samples before and after."""
+    text = f"{n} missing samples before index {index + n} were filled ({method})"
+    details: dict[str, str | int | float | bool | None] = {
+        "segment": segment,
+        "index": index,
+        "n": n,
+        "seconds": seconds,
+        "before": stamps[0],
+        "after": stamps[1],
+        "method": method,
+    }
+    return Incident("filled", text, details)
+
+
 @dataclass(slots=True, eq=False)
 class Gap:
     """A hole, or the end of a segment, while its cost is being added up.

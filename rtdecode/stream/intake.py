@@ -15,9 +15,10 @@ from rtdecode.stream.condition import Conditioner
 from rtdecode.stream.fill import fill, last_of
 from rtdecode.stream.front import Front, Listener
 from rtdecode.stream.handling import Handling
-from rtdecode.stream.incidents import Gap, Incident
+from rtdecode.stream.held import HOLD_S, Held
+from rtdecode.stream.incidents import Gap, Incident, filled
 from rtdecode.stream.quality import Watch
-from rtdecode.stream.rows import STAMP, Rows
+from rtdecode.stream.rows import STAMP, Rows, join
 from rtdecode.stream.segment import Due, Segment
 from rtdecode.stream.times import TIE, Flaw
 from rtdecode.stream.tools import tools
@@ -50,6 +51,8 @@ class Intake:
         Seconds of conditioned samples kept beyond the longest window.
     handling : Handling
         What is done about samples that are missing, disturbed or bad.
+    hold_s : float
+        How long samples may wait for others while no window waits for either, in seconds; changes no result.
 
     Raises
     ------
@@ -69,11 +72,10 @@ class Intake:
         listener: Listener,
         history_s: float,
         handling: Handling,
+        hold_s: float = HOLD_S,
     ) -> None:
         self._conditioner = conditioner
         self._windows = tuple(windows)
-        self._columns = np.asarray(columns, np.intp)
-        self._takes_all = list(columns) == list(range(n_stream_channels))
         self._channels = tuple(channels)
         self._sfreq = sfreq
         #: Longest piece of a chunk that is conditioned and cut at once, in samples.
@@ -91,17 +93,48 @@ class Intake:
         self._loss: str | None = None
         ahead = max((-blank.tmin for blank in handling.blanks), default=None)
         self._arrivals = Arrivals(n_stream_channels, ahead)
-        self._front = Front(conditioner, listener, len(self._columns), interpolator, self._known_bad)
+        self._front = Front(conditioner, listener, len(columns), interpolator, self._known_bad)
         self._next = 0  # raw index after what was taken; the segment's own lags behind while a blank is open
         self._newest: Rows | None = None  # the row before it, with its channels' last finite values
         self._gaps: list[tuple[Gap, Segment]] = []  # those not over, and the segment in which they cost windows
         self._incidents: list[Incident] = []
+        takes_all = list(columns) == list(range(n_stream_channels))
+        most = min(self.block, math.floor(hold_s * sfreq))
+        self._held = Held(None if takes_all else np.asarray(columns, np.intp), most)
+
+    def hold(self, chunk: Chunk | None, markers: Sequence[Marker], watermark: float) -> bool:
+        """Let samples wait for the next ones, if no window can be due by them; whether they do. Raises as `push`."""
+        if chunk is None or markers or self._loss is not None or not self._held.fits(chunk):
+            return False
+        if not self._follows(chunk):
+            return False
+        self._arrivals.check(chunk)
+        self._watermark = max(self._watermark, watermark)
+        self._held.put(chunk)
+        self._next = chunk.stop_index
+        return True
+
+    @property
+    def wanting(self) -> float:
+        """Raw samples that have to come before a window can be due; minus infinity where a marker may say otherwise."""
+        return -math.inf if self._reach > -math.inf else self._held.due_at - self._next
+
+    def may_wait(self, patient: bool) -> None:
+        """Whether samples may wait for others at all."""
+        self._held.patient = patient
+
+    def _follows(self, chunk: Chunk) -> bool:
+        """Whether nothing lies between a chunk and what was given before."""
+        place = (self.segment, self._next)
+        return (chunk.segment, chunk.first_index) == place and chunk.invalidates is None
 
     def push(self, chunk: Chunk | None, markers: Iterable[Marker], watermark: float) -> Iterator[Due]:
         """Take samples and markers, as `Decoder.push` does; give the windows that this makes due.
 
         Each window's samples lie in a ring: use or copy them before the next one is asked for.
         """
+        if self._held and (markers or chunk is None or not len(chunk)):
+            yield from self._append([self._held.take()])
         for marker in markers:
             if marker.stamp <= self._watermark:
                 self._not_blanked(marker)
@@ -117,10 +150,12 @@ class Intake:
         yield from self._release()
         if self._blankers or chunk is None or not len(chunk):  # else what the samples made due is out
             yield from self._cut()
+        self._held.due_at = self._hold_until()
 
     def may_take_several(self, chunk: Chunk | None) -> bool:
         """Whether more than one block of samples may be taken when this chunk is pushed."""
-        return self._fill is not None or bool(self._blankers) or (chunk is not None and len(chunk) > self.block)
+        several = chunk is not None and len(self._held) + len(chunk) > self.block
+        return several or self._fill is not None or bool(self._blankers)
 
     @property
     def segment(self) -> int:
@@ -136,6 +171,9 @@ class Intake:
 
         Windows that touch those that were not given here are `skipped`. Given now are those that end in them.
         """
+        self._held.due_at = -math.inf
+        if self._held:
+            yield from self._append([self._held.take()])
         self._arrivals.resume(segment, stop)
         yield from self._flush()
         if self.segment != segment:
@@ -151,7 +189,9 @@ class Intake:
 
         Sliding windows that had begun are among them where the stream was interrupted; at its end they were never due.
         """
-        self._watermark = math.inf
+        self._watermark, self._held.due_at = math.inf, -math.inf
+        if self._held:
+            yield from self._append([self._held.take()])
         yield from self._release()
         yield from self._flush()
         if not self._segments:
@@ -177,12 +217,22 @@ class Intake:
         for chunk, loss in self._arrivals.release(self._watermark):
             yield from self._take(chunk, loss)
 
+    def _hold_until(self) -> float:
+        """Raw samples with which a window may be due; minus infinity where that may be at once."""
+        if self._fill is not None or self._blankers or self._gaps or self._markers or len(self._segments) != 1:
+            return -math.inf
+        segment = self._segments[0]
+        if segment.waiting():
+            return -math.inf
+        stop = segment.next_stop
+        return stop if math.isinf(stop) else self._conditioner.last_without(int(stop)) + 1
+
     def _take(self, chunk: Chunk, loss: str | None) -> Iterator[Due]:
-        samples = chunk.samples if self._takes_all else chunk.samples[:, self._columns]
-        times = np.empty((len(chunk), 3))
-        times[:] = (math.nan, chunk.arrived, chunk.uncertainty)
-        times[:, STAMP] = chunk.stamps
-        rows = Rows(samples, times)
+        rows = self._held.rows(chunk)
+        if self._held and self._follows(chunk):
+            rows = join([self._held.take(), rows])
+        elif self._held:
+            yield from self._append([self._held.take()])
         newest = self._segments[-1] if self._segments else None
         if newest is None or chunk.segment != newest.number:
             yield from self._flush()
@@ -220,20 +270,9 @@ class Intake:
             made = fill(
                 self._fill.method, before.samples[-1], rows.samples[0], missing, (before.times[-1], rows.times[0])
             )
+            stamps = float(before.times[-1, STAMP]), float(rows.times[0, STAMP])
             self._incidents.append(
-                Incident(
-                    "filled",
-                    f"{missing} missing samples before index {chunk.first_index} were filled ({self._fill.method})",
-                    {
-                        "segment": segment.number,
-                        "index": self._next,
-                        "n": missing,
-                        "seconds": missing / self._sfreq,
-                        "before": float(before.times[-1, STAMP]),
-                        "after": float(rows.times[0, STAMP]),
-                        "method": self._fill.method,
-                    },
-                )
+                filled(segment.number, self._next, missing, missing / self._sfreq, stamps, self._fill.method)
             )
             yield from self._blank(made)
             return

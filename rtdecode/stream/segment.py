@@ -154,6 +154,11 @@ class Segment:
         """Raw index of the sample that comes next."""
         return self.times.next_index
 
+    @property
+    def next_stop(self) -> float:
+        """Conditioned samples that there must be before the next sliding window is due; infinite without any."""
+        return min((cursor.stop for cursor in self._sliding), default=math.inf)
+
     def append(self, rows: Rows, conditioned: NDArray[np.float32], bad: NDArray[np.bool_] | None) -> None:
         """Take consecutive samples, at least one.
 

@@ -4,6 +4,8 @@ Reading trusts nothing: whatever the frames hold, the outcome is a message or a 
 what is wrong with it.
 """
 
+import contextlib
+import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -36,6 +38,7 @@ class _Version(msgspec.Struct):
 _version_decoder = msgspec.msgpack.Decoder(_Version)
 
 
+@functools.lru_cache(maxsize=1024)
 def check_pipeline_name(name: str) -> str:
     """Give `name` back when it can stand in a topic.
 
@@ -180,12 +183,14 @@ def _topic(frame: Frame) -> str:
 
 
 def _message(topic: str, frame: Frame) -> Message:
-    """Version first: a header of another version may fail on its fields, and the version is what a reader must hear."""
+    """A header of another version may fail on its fields: the version is what its reader must hear then."""
     try:
-        check_version(topic, _version_decoder.decode(frame).v)
         message: Message = _decoder.decode(frame)
     except (ValueError, RecursionError, MemoryError) as error:  # ValueError: msgspec's, Unicode's
+        with contextlib.suppress(ValueError, RecursionError, MemoryError):
+            check_version(topic, _version_decoder.decode(frame).v)
         raise WireError(f"{topic}: the header is no message of version {VERSION}: {error}") from error
+    check_version(topic, message.v)
     return message
 
 

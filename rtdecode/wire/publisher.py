@@ -23,6 +23,7 @@ from rtdecode.wire.messages import Description, Event, Message, Samples
 from rtdecode.wire.report import LossReport, read_report
 
 _SUBSCRIBE = b"\x01"
+_POLLIN = int(zmq.POLLIN)  # the enumeration's own operators are slow
 _MAX_UPSTREAM_BYTES = 4096
 _MAX_REPORTERS = 1024
 
@@ -141,7 +142,7 @@ class Publisher:
         Call it when `socket` is readable; `send` does so too.
         """
         prefixes: list[bytes] = []
-        while int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        while int(self._socket.getsockopt(zmq.EVENTS)) & _POLLIN:
             upstream = self._socket.recv(zmq.NOBLOCK)
             if upstream[:1] == _SUBSCRIBE:
                 prefixes.append(upstream[1:])

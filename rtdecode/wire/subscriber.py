@@ -33,6 +33,7 @@ from rtdecode.wire.report import LossReport, write_report
 _log = logging.getLogger("rtdecode.wire")
 
 _LOG_EVERY = 1000
+_POLLIN = int(zmq.POLLIN)  # the enumeration's own operators are slow
 _MAX_MESSAGE_BYTES = 2**28
 
 
@@ -172,12 +173,8 @@ class Subscriber:
     def _next(self) -> Received | None:
         """Next message that is there already and worth handing on."""
         self._watch()
-        while True:
-            try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                self._report()
-                return None
+        while int(self._socket.getsockopt(zmq.EVENTS)) & _POLLIN:
+            frames = self._socket.recv_multipart(zmq.NOBLOCK)
             at = hostclock.now()
             try:
                 topic, message, arrays = decode(frames)
@@ -187,10 +184,12 @@ class Subscriber:
             if self._is_new(topic, message):
                 self._report()
                 return Received(topic, message, arrays, at, self._age(message, at))
+        self._report()
+        return None
 
     def _watch(self) -> None:
         """Follow whether a publisher is there."""
-        while int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        while int(self._monitor.getsockopt(zmq.EVENTS)) & _POLLIN:
             event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))["event"]
             if event == zmq.EVENT_MONITOR_STOPPED:
                 return
