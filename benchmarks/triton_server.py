@@ -1,7 +1,7 @@
 """What a window costs on a shared Triton server, beside the same encoder in this process; paced, interleaved.
 
     make test-triton                       # installs a server that needs no Docker, once
-    python benchmarks/triton.py --json triton.json
+    python benchmarks/triton_server.py --json triton.json
 
 The server is started here, with its Python backend on the CPU; the encoder is one matrix product, so what differs is
 the way there and back. Through shared memory, and with the samples in the message.
