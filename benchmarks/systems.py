@@ -224,7 +224,7 @@ def await_line(child: "subprocess.Popen[str]", begins: str, seconds: float) -> s
         said += line
         if not line:
             break
-    raise SystemExit(f"{child.args}: no {begins} within {seconds:g} s; it said {said!r}")
+    raise SystemExit(f"{child.args!r}: no {begins} within {seconds:g} s; it said {said!r}")
 
 
 def _line(stream: IO[str], seconds: float) -> str | None:
