@@ -115,6 +115,7 @@ def seen(due: float, took: float = 0.010, /, **other: Any) -> Seen:
     """A window that was published `took` seconds after its samples arrived."""
     fields: dict[str, Any] = {
         "pipeline": "p",
+        "seq": 0,
         "window": "sliding",
         "locked": False,
         "status": "ok",
@@ -132,8 +133,8 @@ def seen(due: float, took: float = 0.010, /, **other: Any) -> Seen:
     return Seen(**(fields | other))
 
 
-def undecoded(due: float, status: str) -> Seen:
-    return seen(due, status=status, encoded=None, met=None)
+def undecoded(due: float, status: str, **other: Any) -> Seen:
+    return seen(due, status=status, encoded=None, met=None, **other)
 
 
 @given(st.lists(st.floats(0.005, 1.0), min_size=1, max_size=50))
@@ -250,6 +251,15 @@ def test_windows_are_held_against_the_pipeline_s_own_count(said: dict[str, Any],
     found = accounts([seen(1.0), undecoded(2.0, "gap")], counted(**said))
     assert any(problem in one for one in found.problems) if problem else not found.problems
     assert accounts([], None).problems
+
+
+def test_windows_that_were_out_before_the_subscriber_are_counted_by_number() -> None:
+    windows = [seen(1.0, seq=3), undecoded(2.0, "gap", seq=4)]
+    early = counted(due=5, counts={"ok": 4, "gap": 1})
+    assert not accounts(windows, early).problems
+    assert accounts(windows, early).before == 3
+    assert "came" in accounts(windows, counted(due=6, counts={"ok": 5, "gap": 1})).problems[0]
+    assert "came" in accounts(windows, counted(due=5, counts={"ok": 5})).problems[0]
 
 
 def told(event: str, stamp: float = 5.0) -> Told:
@@ -515,7 +525,10 @@ def measured(bundle: Path, tmp_path: Path) -> Measured:
 def quick(due: float) -> Seen:
     """A window of which every stage was short."""
     return Seen(
-        **{name: getattr(seen(due), name) for name in ("pipeline", "window", "locked", "status", "reason", "variant")},
+        **{
+            name: getattr(seen(due), name)
+            for name in ("pipeline", "seq", "window", "locked", "status", "reason", "variant")
+        },
         met=True,
         stamp=due - 0.0005,
         arrived=due - 0.0003,
@@ -595,7 +608,7 @@ def test_markers_that_may_come_late_are_named_where_windows_wait_for_them(measur
     ]
     found = rules(measured)["lateness"]
     assert found.gain_ms == pytest.approx(300.0)
-    assert "lateness_s = 0.2" in found.change
+    assert "lateness_s = 0.1" in found.change
 
 
 def test_misses_without_a_variant_are_named(measured: Measured) -> None:

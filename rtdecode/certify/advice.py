@@ -3,9 +3,12 @@
 A rule that does not apply says nothing. A gain is what the measured figures allow at most, not a promise.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from rtdecode.certify.advice_machine import Advice, machine_advice
 from rtdecode.certify.analysis import Series
@@ -14,6 +17,9 @@ from rtdecode.certify.session import Measured
 from rtdecode.certify.verdict import Judged
 from rtdecode.config import PipelineConfig
 from rtdecode.stream.window import Locked, Sliding, WindowSpec
+
+#: Seconds by which markers have to be complete before a window is, so that it never waits for them.
+_SPARE_S = 0.1
 
 #: A share of the whole from which on something is worth a word, and milliseconds below which nothing is.
 _LARGE, _SMALL_MS = 0.3, 0.5
@@ -181,7 +187,8 @@ def lateness(facts: Facts) -> Iterator[Advice]:
     """A marker-locked window waits for markers that may come late."""
     source = facts.measured.plan.config.source_of(facts.series.pipeline)
     lateness_s = float(getattr(source, "lateness_s", 0.0))
-    if not isinstance(facts.spec, Locked) or lateness_s <= facts.spec.tmax:
+    enough = max(0.0, facts.spec.tmax - _SPARE_S) if isinstance(facts.spec, Locked) else math.inf
+    if lateness_s <= enough:
         return
     waited = facts.series.between("arrived", "due")
     waited = waited[waited == waited]
@@ -192,8 +199,8 @@ def lateness(facts: Facts) -> Iterator[Advice]:
         return
     yield facts.say(
         "lateness",
-        f"windows {facts.spec.name!r} waited {p50:.1f} ms, complete, for markers that may come {lateness_s:g} s late",
-        f"lateness_s = {max(0.0, facts.spec.tmax):g} in the source, if markers are never later than that",
+        f"windows {facts.series.window!r} waited {p50:.1f} ms, complete; markers may come {lateness_s:g} s late",
+        f"lateness_s = {enough:.4g} in the source, if markers are never later than that",
         f"{p50:.1f} ms of the median",
         p50,
     )
@@ -221,7 +228,7 @@ def chunks(facts: Facts) -> Iterator[Advice]:
 def conditioning(facts: Facts) -> Iterator[Advice]:
     """The filters take long."""
     took = facts.stages["condition"]
-    if isinstance(facts.spec, Locked) or not _dominates(facts, took.p50):
+    if isinstance(facts.spec, Locked) or took.p50 < 1.0 or not _dominates(facts, took.p50):
         return
     yield facts.say(
         "conditioning",
@@ -247,9 +254,14 @@ def delivery(facts: Facts) -> Iterator[Advice]:
 
 
 def variant(facts: Facts) -> Iterator[Advice]:
-    """Windows miss their budget though nothing cheaper is there to make them."""
+    """Windows miss their budget by the encoder, and nothing cheaper is there to make them."""
     missed = facts.judged.counted - facts.judged.good
     if not missed or facts.judged.budget_ms is None or facts.pipeline.on_late == "variant":
+        return
+    late = facts.series.missed & ~np.isnan(facts.series.stage("processing"))
+    whole = float(np.median(facts.series.stage("processing")[late])) if late.any() else facts.judged.budget_ms
+    part = float(np.median(facts.series.stage("encode")[late])) if late.any() else facts.encode_ms
+    if part < _LARGE * whole:
         return
     yield facts.say(
         "variant",

@@ -32,7 +32,12 @@ def certificate(measured: Measured, rule: Rule) -> tuple[dict[str, Any], list[Se
     verdict = whole(judged, accounted, measured.faults, lost, partial or _out_of_pace(measured))
     pipelines = {name: _pipeline(measured, name, judged[name], found, rule) for name in plan.bundles}
     for name, one in accounted.items():
-        pipelines[name]["accounts"] = {"taken": one.taken, "published": one.said, "problems": list(one.problems)}
+        pipelines[name]["accounts"] = {
+            "taken": one.taken,
+            "published": one.said,
+            "before": one.before,
+            "problems": list(one.problems),
+        }
     return {
         "format": FORMAT,
         "version": VERSION,

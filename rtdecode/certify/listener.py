@@ -22,6 +22,7 @@ class Seen(msgspec.Struct, frozen=True, tag="window", kw_only=True):
     """One window: what became of it, and its moments in host-clock seconds; `taken` is when it was in our hands."""
 
     pipeline: str
+    seq: int
     window: str
     locked: bool
     status: str
@@ -118,6 +119,7 @@ def line_of(received: Received, subscriber: Subscriber) -> Line | None:
             ledger = message.ledger
             return Seen(
                 pipeline=message.pipeline,
+                seq=message.seq,
                 window=message.window,
                 locked=message.marker is not None,
                 status=message.status,

@@ -23,6 +23,7 @@ from rtdecode.daemon.endpoints import Endpoints, endpoints
 from rtdecode.daemon.rpc import Client
 from rtdecode.demo.staging import Staging
 from rtdecode.errors import ProcessError
+from rtdecode.wire.messages import Samples
 
 #: Seconds for the first window, beyond the longest window and what the markers take.
 FIRST_WINDOW_S = 20.0
@@ -30,8 +31,11 @@ FIRST_WINDOW_S = 20.0
 #: Seconds for a process to end when asked, beyond what it allows itself.
 END_S = 30.0
 
+#: Seconds for which the machine is looked at without us.
+LOOK_S = 0.5
+
 #: Seconds from one look at the processes to the next.
-_LOOK_S = 0.1
+_TURN_S = 0.1
 
 
 @dataclass(slots=True)
@@ -63,7 +67,7 @@ class Measured:
     machine : dict
         From `machine.describe`.
     kernel, before : dict
-        What the kernel counted in the span, and in a second before anything of ours ran.
+        What the kernel counted in the span, and for a moment before anything of ours ran.
     faults : list of str
         What failed.
     interrupted : bool
@@ -163,7 +167,7 @@ class Session:
         """Describe the machine, see how busy it is without us, and write down what is to be run."""
         self.measured.machine = machine.describe()
         before, began = machine.counters({}), hostclock.now()
-        self._wait(1.0, "looking at the machine")
+        self._wait(LOOK_S, "looking at the machine")
         self.measured.before = machine.difference(before, machine.counters({}), hostclock.now() - began)
         plan, folder = self.measured.plan, self._staging.folder
         path = folder / "session.toml"
@@ -244,11 +248,11 @@ class Session:
                 self._look("warming up", 0.0)
                 if self._over():
                     return
-                if socket.poll(round(1e3 * min(left, _LOOK_S))):
+                if socket.poll(round(1e3 * min(left, _TURN_S))):
                     frames = socket.recv_multipart()
-                    message, batch = bus.read_samples(frames)
-                    if batch.chunk is not None and frames[0] == topic:
-                        self.measured.blocks.append((message.arrived, len(batch.chunk)))
+                    message = msgspec.msgpack.decode(frames[1], type=Samples)
+                    if message.arrays and frames[0] == topic:  # a subscription to `a` hears `ab` too
+                        self.measured.blocks.append((message.arrived, message.arrays[0].shape[0]))
 
     def _measure(self) -> None:
         measured = self.measured
@@ -260,7 +264,7 @@ class Session:
                 self._look("measuring", passed)
                 if self._over():
                     break
-                self._pause(min(_LOOK_S * 2, measured.asked_s - passed))
+                self._pause(min(_TURN_S * 2, measured.asked_s - passed))
         except KeyboardInterrupt:
             measured.interrupted = True
             measured.ended_early = "somebody ended it"
@@ -367,7 +371,7 @@ class Session:
             left = deadline - hostclock.now()
             if left <= 0:
                 return
-            self._pause(min(_LOOK_S, left))
+            self._pause(min(_TURN_S, left))
 
     @staticmethod
     def _pause(seconds: float) -> None:

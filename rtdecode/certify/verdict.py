@@ -135,36 +135,48 @@ class Accounts:
         Windows by status, as the subscriber took them.
     said : dict of str to int or None
         The same as the pipeline counted them; None where its last count did not come.
+    before : int
+        Windows that were out before the subscriber was there, by the number of its first one.
     problems : tuple of str
         What does not add up.
     """
 
     taken: dict[str, int]
     said: dict[str, int] | None
+    before: int
     problems: tuple[str, ...]
 
 
 def accounts(windows: Iterable[Seen], said: Counted | None) -> Accounts:
     """Hold what came against what a pipeline says that it published."""
     taken = dict.fromkeys(STATUSES, 0)
+    before: int | None = None
     for window in windows:
         taken[window.status] += 1
+        before = window.seq if before is None else before
+    before = before or 0
     if said is None:
-        return Accounts(taken, None, ("the pipeline's last count did not come",))
+        return Accounts(taken, None, before, ("the pipeline's last count did not come",))
     problems = []
     theirs = {status: said.counts.get(status, 0) for status in STATUSES}
     if said.due != sum(theirs.values()):
         problems.append(f"the pipeline counted {said.due} due windows and {sum(theirs.values())} published ones")
     if said.pending:
         problems.append(f"{said.pending} windows were due and not published")
+    # Of those that were out before, the number is known and not what became of them.
     problems += [
         f"{n} windows were published as {status}, and {taken[status]} came"
         for status, n in theirs.items()
-        if n != taken[status]
+        if n < taken[status] or (n > taken[status] and not before)
     ]
+    if before and sum(theirs.values()) != sum(taken.values()) + before:
+        problems.append(
+            f"{sum(theirs.values())} windows were published, {before} before the subscriber was there, and "
+            f"{sum(taken.values())} came"
+        )
     if said.lost or said.malformed:
         problems.append(f"{said.lost} messages were lost on the way to the subscriber, {said.malformed} not readable")
-    return Accounts(taken, theirs, tuple(problems))
+    return Accounts(taken, theirs, before, tuple(problems))
 
 
 @dataclass(slots=True)
