@@ -31,6 +31,11 @@ class _NoEngine:
 
     def advance(self, samples: NDArray[np.float32], first_index: int) -> None: ...
 
+    def begin(self, first_index: int, samples: NDArray[np.float32]) -> None: ...
+
+    def apart(self, window: NDArray[np.float32], first_index: int) -> Outputs:
+        return {}
+
     def finish(self, window: NDArray[np.float32], first_index: int) -> Outputs:
         return {}
 

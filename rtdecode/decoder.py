@@ -77,6 +77,11 @@ class _Both:
         for engine in self._engines:
             engine.advance(samples, first_index)
 
+    def begin(self, first_index: int, samples: NDArray[np.float32]) -> None:
+        """A marker-locked window will be due."""
+        for engine in self._engines:
+            engine.begin(first_index, samples)
+
 
 class Decoder:
     """Decodes one stream with one encoder.
@@ -355,7 +360,8 @@ class Decoder:
         heads: tuple[HeadOutput, ...] = ()
         status, reason, encoded = Status.OK, "", math.nan
         try:
-            outputs = engine.finish(self._window_steps[due.spec.name](due.samples), due.start)
+            encode = engine.finish if due.segment == self._intake.segment else engine.apart
+            outputs = encode(self._window_steps[due.spec.name](due.samples), due.start)
             encoded = self._clock()
             heads = tuple(head(outputs) for head in heads_of)
         except EncodeError as error:

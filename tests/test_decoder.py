@@ -44,6 +44,11 @@ class TapEngine:
     def advance(self, samples: NDArray[np.float32], first_index: int) -> None:
         self.advanced.append((first_index, samples.copy()))
 
+    def begin(self, first_index: int, samples: NDArray[np.float32]) -> None: ...
+
+    def apart(self, window: NDArray[np.float32], first_index: int) -> Outputs:
+        return self.finish(window, first_index)
+
     def finish(self, window: NDArray[np.float32], first_index: int) -> Outputs:
         if first_index == self.fail_at:
             raise EncodeError("told to fail")

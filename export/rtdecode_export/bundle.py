@@ -21,11 +21,24 @@ from rtdecode.encode.arrays import read_array
 from rtdecode.encode.bundle import Bundle, write_bundle
 from rtdecode.encode.engines import make_engine
 from rtdecode.encode.golden import check_conditioning, check_golden
-from rtdecode.encode.manifest import VERSION, Contract, Encoder, Golden, HeadSpec, Manifest, RetrieveHead
+from rtdecode.encode.manifest import (
+    VERSION,
+    Contract,
+    Encoder,
+    Golden,
+    HeadSpec,
+    Manifest,
+    RetrieveHead,
+    Split,
+    Unsplit,
+)
 from rtdecode.errors import BundleError, ConfigError, GoldenError, RtdecodeError
+from rtdecode.signal import Channel
+from rtdecode.stream.condition import Conditioner
 from rtdecode.stream.steps import Conditioning
 from rtdecode.stream.window import WindowSpec
 from rtdecode_export.drift import Drift, measure
+from rtdecode_export.incremental.compile import Compiled, compile_encoder
 from rtdecode_export.onnx import INPUT, Graph, run_torch, to_onnx
 from rtdecode_export.report import ExportReport as ExportReport
 from rtdecode_export.report import Variant, markdown
@@ -59,6 +72,7 @@ def export_bundle(
     precisions: Sequence[Precision] = ("fp32",),
     accept_drift: bool = False,
     latency_runs: int = 0,
+    incremental: bool = True,
 ) -> ExportReport:
     """Export a module to ONNX, prove parity on real windows, and write a bundle for each precision.
 
@@ -109,6 +123,8 @@ def export_bundle(
         Whether a precision that drifts beyond `rtdecode_export.drift.LIMITS` is written all the same.
     latency_runs : int
         Windows to time on this machine's CPU, 20 ms apart; 0 for none.
+    incremental : bool
+        Whether the encoder is split, where it can be, so that the daemon runs it on samples as they come.
 
     Returns
     -------
@@ -164,7 +180,13 @@ def export_bundle(
     )
     variants = tuple(variant for _, variant in made.values())
     ready: list[_Ready] = []
+    sfreq = _conditioned_sfreq(contract, conditioning, arrays)
     for precision, (encoder, variant) in made.items():
+        compiled = (
+            compile_encoder(encoder.data, windows, conditioning.window, sfreq, precision)
+            if incremental
+            else Compiled(Unsplit(reason="the export was told so"), {})
+        )
         report = ExportReport(
             name=name,
             precision=precision,
@@ -183,9 +205,10 @@ def export_bundle(
             variants=variants,
             versions=versions(),
             not_run=(*_NEVER_RUN, *(() if real else ("real windows: none were given",))),
+            incremental=compiled.split,
         )
-        contents = _contents(encoder, report, arrays, real_windows[:n_golden], golden, raw, files or {})
-        own = _of_precision(manifest, variant)
+        contents = _contents(encoder, report, arrays, real_windows[:n_golden], golden, raw, files or {}, compiled.files)
+        own = _of_precision(manifest, variant, compiled.split)
         with _named(places[precision]) as scratch:
             tried = _try(scratch, own, contents, golden, variant, tolerance)
         ready.append(_Ready(places[precision], own, contents, msgspec.structs.replace(report, engine_errors=tried)))
@@ -220,7 +243,9 @@ def beside(out: Path, precision: str) -> Path:
 
 
 #: Arguments of `export_bundle` that the command line gives, not a model's own function.
-_OF_THE_COMMAND = frozenset({"out", "tolerance", "overwrite", "precisions", "accept_drift", "latency_runs"})
+_OF_THE_COMMAND = frozenset(
+    {"out", "tolerance", "overwrite", "precisions", "accept_drift", "latency_runs", "incremental"}
+)
 
 
 def check_arguments(given: Mapping[str, Any], where: str) -> None:
@@ -307,11 +332,16 @@ def _refuse_above(tolerance: float, drifts: Sequence[Drift], where: str) -> None
             )
 
 
-def _of_precision(manifest: Manifest, variant: Variant) -> Manifest:
+def _conditioned_sfreq(contract: Contract, conditioning: Conditioning, arrays: Mapping[str, NDArray[Any]]) -> float:
+    channels = tuple(Channel(channel.name, channel.type, channel.unit) for channel in contract.channels)
+    return Conditioner(conditioning.stream, channels, contract.sfreq, arrays).sfreq
+
+
+def _of_precision(manifest: Manifest, variant: Variant, split: Split | Unsplit) -> Manifest:
     """The manifest of one precision: all else is the same, so that one bundle can stand in for another."""
     return msgspec.structs.replace(
         manifest,
-        encoder=msgspec.structs.replace(manifest.encoder, precision=variant.precision),
+        encoder=msgspec.structs.replace(manifest.encoder, precision=variant.precision, incremental=split),
         golden=msgspec.structs.replace(manifest.golden, tolerance=variant.golden_tolerance),
     )
 
@@ -324,6 +354,7 @@ def _contents(
     golden: Mapping[str, NDArray[np.float32]],
     raw: NDArray[np.float32] | None,
     files: Mapping[str, bytes | NDArray[Any]],
+    split: Mapping[str, bytes],
 ) -> dict[str, bytes | NDArray[Any]]:
     """Every file of the bundle except the manifest and the hashes."""
     contents: dict[str, bytes | NDArray[Any]] = {
@@ -335,7 +366,7 @@ def _contents(
     contents |= {f"golden_{name}.npy": value for name, value in golden.items()}
     if raw is not None:
         contents["golden_raw.npy"] = np.asarray(raw, dtype=np.float32)
-    for extra in (arrays, files):
+    for extra in (split, arrays, files):
         clash = sorted(contents.keys() & extra.keys())
         if clash:
             raise BundleError(f"the file name {clash[0]!r} is taken by the export itself; choose another")

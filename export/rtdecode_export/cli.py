@@ -57,6 +57,9 @@ def export(
     subject: Annotated[
         str | None, typer.Option(help="Of an encoder that knows several subjects: whose, by name or place.")
     ] = None,
+    incremental: Annotated[
+        bool, typer.Option(help="Split the encoder, where it can be, so that it runs on samples as they come.")
+    ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that lies there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one line of JSON.")] = False,
 ) -> None:
@@ -66,7 +69,7 @@ def export(
 
     package.module:name is a torch.nn.Module, a class or function that gives one without arguments (with --like or
     --contract), or a function that returns the keyword arguments of rtdecode_export.bundle.export_bundle, except out,
-    tolerance, overwrite, precisions, accept_drift and latency_runs.
+    tolerance, overwrite, precisions, accept_drift, latency_runs and incremental.
 
     With --precision fp32,fp16,int8 there are several bundles, NAME.zip, NAME.fp16.zip and NAME.int8.zip, each of which
     can be the variant of another.
@@ -102,6 +105,7 @@ def export(
             precisions=precisions,
             accept_drift=accept_drift,
             latency_runs=latency,
+            incremental=incremental,
         )
     if as_json:
         typer.echo(msgspec.json.encode(report).decode())
@@ -117,6 +121,7 @@ def require_export_packages() -> None:
 
 
 def _print(report: "ExportReport") -> None:
+    from rtdecode_export.incremental.words import in_words
     from rtdecode_export.report import not_run, tensorrt_words
 
     console = Console(highlight=False)
@@ -146,6 +151,8 @@ def _print(report: "ExportReport") -> None:
             figures = f"share {drift.share:.3g}, cosine at least {drift.cosine_min:.5f}{same}{right}"
             table.add_row("", f"{drift.output}: {figures}; {drift.how}")
         table.add_row("", f"TensorRT: {tensorrt_words(variant.tensorrt)}")
+    for line in in_words(report.incremental):
+        table.add_row("while samples come", line)
     for line in not_run(report):
         table.add_row("not run", line)
     console.print(table)

@@ -5,7 +5,9 @@ from typing import Literal
 
 import msgspec
 
+from rtdecode.encode.manifest import Split, Unsplit
 from rtdecode_export.drift import Drift
+from rtdecode_export.incremental.words import in_words
 from rtdecode_export.latency import Latency
 from rtdecode_export.tensorrt_check import TensorRT
 
@@ -101,6 +103,8 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
         What it was exported with.
     not_run : tuple of str
         What was not run or measured, and why.
+    incremental : Split, Unsplit or None
+        What of the encoder runs on samples as they come, in shares of its arithmetic; or why nothing does.
     """
 
     bundle: str = ""
@@ -124,6 +128,7 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     variants: tuple[Variant, ...]
     versions: dict[str, str]
     not_run: tuple[str, ...] = ()
+    incremental: Split | Unsplit | None = None
 
 
 def markdown(report: ExportReport) -> str:
@@ -165,6 +170,10 @@ def markdown(report: ExportReport) -> str:
         f"for all, merged or dropped: {_counts(report.folded) or 'none'}.",
         "",
         f"In {report.precision}: {_counts(report.operators)}.",
+        "",
+        "## While samples come",
+        "",
+        *in_words(report.incremental),
         "",
         "## Versions",
         "",

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rtdecode.encode.bundle import Bundle
-from rtdecode.encode.manifest import ClassifyHead, HeadSpec, RetrieveHead
+from rtdecode.encode.manifest import ClassifyHead, HeadSpec, RetrieveHead, Split, describe
 from rtdecode.encode.verify import Check, verify_bundle
 from rtdecode.stream.window import describe_window
 
@@ -135,7 +135,12 @@ def _overview(bundle: Bundle) -> Table:
     row("group delay", f"{conditioner.group_delay * 1e3:.1f} ms at {conditioner.reference:.3g} Hz")
     for window in manifest.windows:
         row("window", f"{describe_window(window)}, {window.n_samples(conditioner.sfreq)} samples")
+    split = manifest.encoder.incremental
     row("encoder", f"{manifest.encoder.file}, {manifest.encoder.precision} -> {', '.join(manifest.encoder.outputs)}")
+    if isinstance(split, Split):
+        row("while samples come", describe(split, conditioner.sfreq))
+    elif split is not None:
+        row("while samples come", f"nothing: {split.reason}")
     for head in manifest.heads:
         row("head", _head_line(bundle, head))
     golden = manifest.golden

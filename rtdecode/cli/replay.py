@@ -90,6 +90,7 @@ class _Settings:
     provider: Provider = "cpu"
     fallback: Literal["forbid", "allow"] = "forbid"
     threads: int = 1
+    incremental: Literal["auto", "off"] = "auto"
     triton: "TritonServer | None" = None
     handling: "Handling | None" = None
 
@@ -141,6 +142,7 @@ def _settings(recording: Path, bundle: Path | None, config: Path | None, pipelin
         chosen.provider,
         chosen.fallback,
         chosen.threads,
+        chosen.incremental,
         triton_server(chosen),
         handling(chosen),
     )
@@ -163,16 +165,18 @@ def _run(settings: _Settings, speed: float, out: Path | None, hop: float | None,
     with ExitStack() as stack:
         bundle = Bundle.open(settings.bundle)
         source = stack.enter_context(settings.source)
+        windows = settings.windows if hop is None else (_sliding(bundle, hop),)
         engine = make_engine(
             bundle,
             provider=settings.provider,
             fallback=settings.fallback,
             threads=settings.threads,
+            incremental=settings.incremental,
             triton=settings.triton,
+            windows=windows,
         )
         stack.callback(engine.close)
         check_golden(bundle, engine)
-        windows = settings.windows if hop is None else (_sliding(bundle, hop),)
         decoder = Decoder.from_bundle(
             bundle,
             source.info,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rtdecode.encode.manifest import ClassifyHead, GalleryItem, Manifest, RetrieveHead
+from rtdecode.encode.manifest import ClassifyHead, GalleryItem, Manifest, RetrieveHead, Split
 from rtdecode.errors import BundleError
 from rtdecode.signal import DATA_TYPES
 from rtdecode.stream.condition import Conditioner
@@ -33,6 +33,12 @@ def plain_files(manifest: Manifest) -> tuple[tuple[str, str], ...]:
 
 def _named_files(manifest: Manifest) -> Iterable[tuple[str, str, bool]]:
     yield "$.encoder.file", manifest.encoder.file, False
+    if isinstance(split := manifest.encoder.incremental, Split):
+        for key in ("prefix", "rest", "left", "right"):
+            if (name := getattr(split, key)) is not None:
+                yield f"$.encoder.incremental.{key}", name, False
+        if split.first is not None:
+            yield "$.encoder.incremental.first.weights", split.first.weights, False
     for i, step in enumerate(manifest.conditioning.stream):
         place = f"$.conditioning.stream[{i}]"
         if isinstance(step, Matrix):

@@ -84,6 +84,22 @@ class Engine(Protocol):
         """Take conditioned samples, shape (n, channels), in order, as they come."""
         ...
 
+    def begin(self, first_index: int, samples: NDArray[np.float32]) -> None:
+        """A marker-locked window will be due that begins at `first_index`.
+
+        Parameters
+        ----------
+        first_index : int
+            Its first conditioned sample, which may lie ahead.
+        samples : ndarray of float32, shape (n, channels)
+            Those of it that `advance` has given already, before the window steps.
+        """
+        ...
+
+    def apart(self, window: NDArray[np.float32], first_index: int) -> Outputs:
+        """As `finish`, of a window that lies in an earlier segment than the one that is heard."""
+        ...
+
     def finish(self, window: NDArray[np.float32], first_index: int) -> Outputs:
         """Encode one window.
 

@@ -1,22 +1,27 @@
 """From a bundle to the engine that runs it, checked against it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Literal
 
 from rtdecode.encode.bundle import Bundle
 from rtdecode.encode.consistency import check_gallery, check_labels
 from rtdecode.encode.engine import Engine
 from rtdecode.encode.golden import check_encoder
+from rtdecode.encode.incremental_make import make_incremental
 from rtdecode.encode.kserve import TritonServer
 from rtdecode.encode.manifest import ClassifyHead, RetrieveHead
 from rtdecode.encode.onnx import WARMUP, Fallback, OnnxEngine
 from rtdecode.encode.openvino import OpenVinoEngine
+from rtdecode.encode.prefix_pool import PrefixPool
 from rtdecode.encode.providers import OptionValue, find_provider
 from rtdecode.encode.tensorrt_native import TensorRtEngine
 from rtdecode.encode.triton import TritonEngine
 from rtdecode.encode.triton_link import TritonLink, of_the_server
+from rtdecode.encode.window_engine import WindowEngine
 from rtdecode.errors import BundleError, ProviderError
+from rtdecode.stream.window import WindowSpec
 
 _NO_OPTIONS: Mapping[str, OptionValue] = MappingProxyType({})
 
@@ -34,6 +39,10 @@ def make_engine(
     warmup: int = WARMUP,
     options: Mapping[str, OptionValue] = _NO_OPTIONS,
     triton: TritonServer | None = None,
+    incremental: Literal["auto", "off"] = "auto",
+    windows: Sequence[WindowSpec] = (),
+    prefixes: PrefixPool | None = None,
+    heard: str = "",
 ) -> Engine:
     """Make the engine for a bundle's encoder, warmed up, and check its shapes against the bundle.
 
@@ -49,6 +58,11 @@ def make_engine(
         As for `OnnxEngine`.
     triton : TritonServer, optional
         A server that encodes in place of this process; `provider` is then the CPU's, for where it cannot.
+    incremental : {"auto", "off"}
+        Whether the encoder works while it listens, where the bundle was split for that and the windows fit. What is
+        done stands in the engine's `info`.
+    windows, prefixes, heard
+        As for `make_incremental`.
 
     Raises
     ------
@@ -83,7 +97,15 @@ def make_engine(
     except BundleError:
         engine.close()
         raise
-    return engine
+    if incremental == "off" or not isinstance(engine, WindowEngine):
+        return engine
+    try:
+        return make_incremental(
+            bundle, engine, windows=windows, threads=threads, spinning=spinning, prefixes=prefixes, heard=heard
+        )
+    except BaseException:
+        engine.close()
+        raise
 
 
 def _on_triton(bundle: Bundle, server: TritonServer, fallback: Fallback, threads: int, warmup: int) -> Engine:
@@ -103,7 +125,7 @@ def _on_triton(bundle: Bundle, server: TritonServer, fallback: Fallback, threads
             ) from error
         return link
 
-    local = make_engine(bundle, threads=threads, warmup=warmup) if fallback == "allow" else None
+    local = make_engine(bundle, threads=threads, warmup=warmup, incremental="off") if fallback == "allow" else None
     try:
         return TritonEngine(open_link, server.timeout_s, local)
     except BaseException:

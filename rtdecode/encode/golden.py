@@ -6,12 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtdecode.encode.bundle import Bundle
-from rtdecode.encode.engine import Engine
+from rtdecode.encode.engine import Engine, Outputs
 from rtdecode.errors import EncodeError, GoldenError
 from rtdecode.stream.condition import Conditioner
 
 #: Conditioning computes in float64 and casts once: between machines, only the last bits of float32 may differ.
 RAW_TOLERANCE = 1e-5
+
+#: An encoder that is run in parts computes the same in another order.
+SPLIT_TOLERANCE = 1e-5
 
 #: Raw samples that go through the conditioning chain at once; any number gives the same.
 _CHUNK = 256
@@ -84,6 +87,42 @@ def check_encoder(bundle: Bundle, engine: Engine) -> tuple[Agreement, ...]:
     return tuple(
         compare(np.stack(found[name]), bundle.array(file), golden.tolerance, name, f"{bundle.source}: {on}")
         for name, file in golden.outputs.items()
+    )
+
+
+def check_incremental(bundle: Bundle, engine: Engine, whole: Engine) -> tuple[Agreement, ...]:
+    """Compare an engine that works while it listens with the one that encodes whole windows, on the golden windows.
+
+    Each window is heard as a stream that begins elsewhere: shared with others, and announced by a marker.
+
+    Raises
+    ------
+    GoldenError
+        A number differs by more than `SPLIT_TOLERANCE` of the largest.
+    """
+    windows = bundle.array(bundle.manifest.golden.windows)
+    expected = [whole.finish(window, 0) for window in windows]
+    found: list[Outputs] = []
+    for index, window in enumerate(windows):
+        start, half = 7 * index, len(window) // 2
+        engine.restart(start)
+        engine.begin(start, window[:0])
+        engine.advance(window[:half], start)
+        engine.advance(window[half:], start + half)
+        try:
+            found.append(engine.finish(window, start))
+        except EncodeError as error:
+            raise GoldenError(f"{bundle.source}: golden window {index}, as its samples come: {error}") from error
+    engine.restart(0)
+    return tuple(
+        compare(
+            np.stack([one[name] for one in found]),
+            np.stack([one[name] for one in expected]),
+            SPLIT_TOLERANCE,
+            name,
+            f"{bundle.source}: the incremental engine, against whole windows",
+        )
+        for name in bundle.manifest.encoder.outputs
     )
 
 

@@ -30,10 +30,6 @@ class WindowEngine(ABC):
         """What really runs."""
         return self._info
 
-    def note(self, name: str, value: str) -> None:
-        """Say something more of what runs, in `info`."""
-        self._info = replace(self._info, more=(*self._info.more, (name, value)))
-
     def restart(self, first_index: int) -> None:  # noqa: B027  there is nothing to forget
         """Nothing: there is no state between windows."""
 
@@ -65,22 +61,27 @@ class WindowEngine(ABC):
         """
         if self._closed:
             raise EngineError("the engine was closed; make a new one")
-        if window.shape != self._info.input_shape or window.dtype != np.float32:
-            raise EncodeError(
-                f"window at sample {first_index} is {window.dtype} of shape {window.shape}; "
-                f"the encoder takes float32 of shape {self._info.input_shape}"
-            )
+        check_window(window, first_index, self._info.input_shape)
         try:
             found = self._run(np.ascontiguousarray(window)[np.newaxis])
         except Exception as error:
             # The runtimes raise classes of their own that share no base; whatever it was, it is this window's failure.
             raise EncodeError(f"window at sample {first_index}: {self._info.runtime} failed: {error}") from error
         # Copied, since a runtime may hand out its own memory, or even the window's where an output is the input itself.
-        outputs = {name: np.array(found[name][0], dtype=np.float32, order="C") for name in self._shapes}
-        for name, output in outputs.items():
-            if not np.isfinite(output).all():
-                raise EncodeError(f"window at sample {first_index}: the encoder's output {name!r} has NaN or Inf")
-        return outputs
+        return finite(
+            {name: np.array(found[name][0], dtype=np.float32, order="C") for name in self._shapes}, first_index
+        )
+
+    def note(self, name: str, value: str) -> None:
+        """Say something more of what runs, in `info`."""
+        self._info = replace(self._info, more=(*self._info.more, (name, value)))
+
+    def begin(self, first_index: int, samples: NDArray[np.float32]) -> None:  # noqa: B027  the window comes whole
+        """Nothing: the window is encoded whole when it is due."""
+
+    def apart(self, window: NDArray[np.float32], first_index: int) -> Outputs:
+        """As `finish`: every window is encoded by itself."""
+        return self.finish(window, first_index)
 
     def close(self) -> None:
         """Let go of the runtime. Safe to call twice."""
@@ -103,6 +104,23 @@ class WindowEngine(ABC):
     @abstractmethod
     def _run(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.floating]]:
         """Run a batch of one, shape (1, time, channels)."""
+
+
+def check_window(window: NDArray[np.float32], first_index: int, shape: tuple[int, int]) -> None:
+    """Raise `EncodeError` unless a window is float32 of the encoder's shape (time, channels)."""
+    if window.shape != shape or window.dtype != np.float32:
+        raise EncodeError(
+            f"window at sample {first_index} is {window.dtype} of shape {window.shape}; "
+            f"the encoder takes float32 of shape {shape}"
+        )
+
+
+def finite(outputs: Outputs, first_index: int) -> Outputs:
+    """Outputs as they are; raise `EncodeError` where one has NaN or Inf."""
+    for name, output in outputs.items():
+        if not np.isfinite(output).all():
+            raise EncodeError(f"window at sample {first_index}: the encoder's output {name!r} has NaN or Inf")
+    return outputs
 
 
 def check_input(name: str, type_name: str, shape: Sequence[object]) -> tuple[int, int]:

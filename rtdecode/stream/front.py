@@ -24,6 +24,10 @@ class Listener(Protocol):
         """Take conditioned samples, shape (n, channels), in order, as they come."""
         ...
 
+    def begin(self, first_index: int, samples: NDArray[np.float32]) -> None:
+        """A marker-locked window will be due that begins at `first_index`; `samples` of it were given already."""
+        ...
+
 
 class Front:
     """Holds what is not finite, interpolates bad channels, conditions.

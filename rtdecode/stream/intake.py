@@ -93,6 +93,7 @@ class Intake:
         self._loss: str | None = None
         ahead = max((-blank.tmin for blank in handling.blanks), default=None)
         self._arrivals = Arrivals(n_stream_channels, ahead)
+        self._listener = listener
         self._front = Front(conditioner, listener, len(columns), interpolator, self._known_bad)
         self._next = 0  # raw index after what was taken; the segment's own lags behind while a blank is open
         self._newest: Rows | None = None  # the row before it, with its channels' last finite values
@@ -385,9 +386,16 @@ class Intake:
         for at in range(len(self._segments) - 1, 0, -1):
             begun = marker.stamp >= self._segments[at].times.first_stamp - half
             if begun or marker.stamp > self._segments[at - 1].times.last_stamp + half:
-                self._segments[at].add(marker)
+                self._announce(self._segments[at], marker)
                 return
-        self._segments[0].add(marker)
+        self._announce(self._segments[0], marker)
+
+    def _announce(self, segment: Segment, marker: Marker) -> None:
+        """Queue a marker's windows, and tell the encoder of those that lie in what it hears."""
+        begun = segment.add(marker)
+        if segment is self._segments[-1]:
+            for start, samples in begun:
+                self._listener.begin(start, samples)
 
     def _not_blanked(self, marker: Marker) -> None:
         if any(blanker.takes(marker) for blanker in self._blankers):

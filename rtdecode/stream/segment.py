@@ -237,11 +237,23 @@ class Segment:
 
     # --- markers ------------------------------------------------------------------------------------------------------
 
-    def add(self, marker: Marker) -> None:
-        """Queue the windows of a marker whose stamp is not after this segment's newest sample (or never will be)."""
+    def add(self, marker: Marker) -> list[tuple[int, NDArray[np.float32]]]:
+        """Queue the windows of a marker whose stamp is not after this segment's newest sample (or never will be).
+
+        Returns
+        -------
+        list of (int, ndarray of float32)
+            Of each that is sound so far: its first conditioned sample, and those of its samples that are here (a view).
+        """
+        begun = []
         for order, start, fault in self._locked(marker):
             stop = start + self._lengths[order]
             heapq.heappush(self._pending, _Pending(stop, start, marker, order, fault))
+            here = self._ring.next_index
+            sound = fault is None and self._ended is None and self._touched(start, stop) is None
+            if sound and start >= max(self._first_output, self._ring.oldest_index):
+                begun.append((start, self._ring.view(min(start, here), min(stop, here))))
+        return begun
 
     def _locked(self, marker: Marker) -> list[tuple[int, int, Fault | None]]:
         """Order, start and fault (of the marker's place) of each window that hangs on this marker."""

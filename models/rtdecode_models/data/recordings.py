@@ -44,6 +44,13 @@ class WindowTap:
     def advance(self, samples: NDArray[np.float32], first_index: int) -> None:
         """Nothing to do before a window is due."""
 
+    def begin(self, first_index: int, samples: NDArray[np.float32]) -> None:
+        """Nor of one that a marker announces."""
+
+    def apart(self, window: NDArray[np.float32], first_index: int) -> Outputs:
+        """As `finish`."""
+        return self.finish(window, first_index)
+
     def finish(self, window: NDArray[np.float32], first_index: int) -> Outputs:
         """The window itself, copied out of the ring."""
         return {"window": np.array(window, dtype=np.float32, order="C")}

@@ -1,0 +1,130 @@
+"""From a bundle's split to the engine that works while it listens, checked against that for whole windows."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from rtdecode.encode.arrays import read_array
+from rtdecode.encode.bundle import Bundle
+from rtdecode.encode.engine import Engine
+from rtdecode.encode.first_layer import FirstSums
+from rtdecode.encode.golden import check_incremental
+from rtdecode.encode.incremental import IncrementalEngine
+from rtdecode.encode.incremental_fit import why_not
+from rtdecode.encode.manifest import Split, Unsplit, describe
+from rtdecode.encode.prefix import session
+from rtdecode.encode.prefix_pool import Prefix, PrefixPool
+from rtdecode.encode.window_engine import WindowEngine
+from rtdecode.errors import BundleError
+from rtdecode.stream.early_steps import EarlySteps
+from rtdecode.stream.window import Locked, WindowSpec
+
+
+def make_incremental(
+    bundle: Bundle,
+    whole: WindowEngine,
+    *,
+    windows: Sequence[WindowSpec] = (),
+    threads: int = 1,
+    spinning: bool = False,
+    prefixes: PrefixPool | None = None,
+    heard: str = "",
+) -> Engine:
+    """The incremental engine of a bundle, where it has one and the windows fit; else `whole`, which says why.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Whose encoder runs.
+    whole : WindowEngine
+        Runs it on whole windows; closed where the other takes its place.
+    windows : sequence of WindowSpec
+        What is cut, where it is not the bundle's own windows.
+    threads, spinning
+        As for `OnnxEngine`.
+    prefixes : PrefixPool, optional
+        Where other engines of this process have put theirs.
+    heard : str
+        With `prefixes`: names the conditioned samples that the engine will hear.
+
+    Raises
+    ------
+    BundleError
+        The files of the split do not load or do not fit it, or (`GoldenError`) give other numbers than whole windows.
+    """
+    split = bundle.manifest.encoder.incremental
+    specs = tuple(windows) or bundle.manifest.windows
+    if reason := _why_not(bundle, whole, split, specs):
+        whole.note("incremental", f"no: {reason}")
+        return whole
+    assert isinstance(split, Split)
+    engine = _engine(bundle, whole, split, specs, threads, spinning, prefixes or PrefixPool(), heard)
+    try:
+        check_incremental(bundle, engine, whole)
+    except BaseException:
+        engine.close()
+        raise
+    whole.close()
+    return engine
+
+
+def _why_not(bundle: Bundle, whole: WindowEngine, split: Split | Unsplit | None, windows: Sequence[WindowSpec]) -> str:
+    if split is None:
+        return "the bundle has no split; rtdecode bundle compile makes one"
+    if isinstance(split, Unsplit):
+        return split.reason
+    if whole.info.provider != "cpu":
+        return f"the prefix runs on the CPU, and the provider is {whole.info.provider}"
+    steps = bundle.manifest.conditioning.window
+    return why_not(windows, steps, bundle.conditioner().sfreq, split.stride)
+
+
+def _engine(
+    bundle: Bundle,
+    whole: WindowEngine,
+    split: Split,
+    windows: Sequence[WindowSpec],
+    threads: int,
+    spinning: bool,
+    prefixes: PrefixPool,
+    heard: str,
+) -> IncrementalEngine:
+    sfreq = bundle.conditioner().sfreq
+    length = whole.info.input_shape[0]
+    steps = bundle.manifest.conditioning.window
+    locked = [one for one in windows if isinstance(one, Locked)]
+    key = (bundle.files[split.prefix], hashlib.sha256(msgspec.json.encode(steps)).hexdigest(), heard)
+    prefix = prefixes.get(key)
+    if prefix is None:
+        data, where = bundle.read(split.prefix), f"{bundle.source}: {split.prefix}"
+        prefix = prefixes.put(
+            key, Prefix(data, split, whole.info.input_shape, sfreq, threads, where, spinning=spinning)
+        )
+
+    def load(name: str | None) -> Any:
+        if name is None:
+            return None
+        return session(bundle.read(name), f"{bundle.source}: {name}", threads, spinning=spinning)
+
+    layer = None
+    if split.first is not None:
+        name = split.first.weights
+        layer = FirstSums(split.first, split.boundary[0], read_array(bundle.read(name), f"{bundle.source}: {name}"))
+    try:
+        return IncrementalEngine(
+            split,
+            prefix,
+            load(split.rest),
+            load(split.left),
+            load(split.right),
+            steps=EarlySteps(steps, sfreq, locked[0].tmin if locked else 0.0, length),
+            layer=layer,
+            windows=windows,
+            sfreq=sfreq,
+            whole=whole.info,
+            words=describe(split, sfreq),
+        )
+    except (KeyError, IndexError, ValueError) as error:
+        raise BundleError(f"{bundle.source}: the files of $.encoder.incremental do not fit it: {error}") from error
