@@ -16,8 +16,9 @@ from rtdecode.encode.incremental_fit import why_not
 from rtdecode.encode.manifest import Split, Unsplit, describe
 from rtdecode.encode.prefix import session
 from rtdecode.encode.prefix_pool import Prefix, PrefixPool
+from rtdecode.encode.sessions import shared_weights
 from rtdecode.encode.window_engine import WindowEngine
-from rtdecode.errors import BundleError
+from rtdecode.errors import BundleError, GoldenError
 from rtdecode.stream.early_steps import EarlySteps
 from rtdecode.stream.window import Locked, WindowSpec
 
@@ -63,6 +64,9 @@ def make_incremental(
     engine = _engine(bundle, whole, split, specs, threads, spinning, prefixes or PrefixPool(), heard)
     try:
         check_incremental(bundle, engine, whole)
+    except GoldenError as error:
+        engine.close()
+        raise GoldenError(f'{error}; whole windows are run with incremental = "off" (--no-incremental)') from error
     except BaseException:
         engine.close()
         raise
@@ -111,7 +115,8 @@ def _engine(
     layer = None
     if split.first is not None:
         name = split.first.weights
-        layer = FirstSums(split.first, split.boundary[0], read_array(bundle.read(name), f"{bundle.source}: {name}"))
+        weights = shared_weights(bundle.read(name), lambda data: read_array(data, f"{bundle.source}: {name}"))
+        layer = FirstSums(split.first, split.boundary[0], weights)
     try:
         return IncrementalEngine(
             split,

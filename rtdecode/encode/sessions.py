@@ -1,7 +1,8 @@
-"""The runtime's sessions on the CPU, shared by all engines of a process that run the same file in the same way.
+"""The runtime's sessions on the CPU, and weights beside them, shared by all engines of a process that run one file.
 
-Weights then lie in memory, and in the caches, once. A session has no state between runs, and may run in several threads
-at once; what an engine knows of its stream is its own.
+Weights then lie in memory, and in the caches, once: many streams that have their own each read them from memory. A
+session has no state between runs, and may run in several threads at once. What an engine knows of its stream is its
+own.
 """
 
 import hashlib
@@ -11,7 +12,10 @@ from contextlib import contextmanager
 from typing import Any
 from weakref import WeakValueDictionary
 
+from numpy.typing import NDArray
+
 _made: WeakValueDictionary[tuple[str, int, bool], Any] = WeakValueDictionary()
+_weights: WeakValueDictionary[str, NDArray[Any]] = WeakValueDictionary()
 _making = threading.Lock()
 _kept: list[Any] | None = None
 
@@ -35,6 +39,17 @@ def shared(onnx: bytes, threads: int, spinning: bool, make: Callable[[], Any]) -
             found = _made[key] = make()
         if _kept is not None:
             _kept.append(found)
+        return found
+
+
+def shared_weights(data: bytes, read: Callable[[bytes], NDArray[Any]]) -> NDArray[Any]:
+    """The array that is in use for these bytes, read-only; read where there is none."""
+    key = hashlib.sha256(data).hexdigest()
+    with _making:
+        found = _weights.get(key)
+        if found is None:
+            found = _weights[key] = read(data)
+            found.flags.writeable = False
         return found
 
 

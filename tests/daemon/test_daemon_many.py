@@ -203,6 +203,34 @@ def test_two_live_streams_are_decoded_and_recorded_apart(
         assert all(expected[key] == digest for key, digest in found.items())
 
 
+def test_a_lost_stream_comes_back_and_the_others_never_notice(
+    session: Session, everything: Everything, lsl_config: Path
+) -> None:
+    session.bundle(channels=("A", "B"))
+    with contextlib.ExitStack() as stack:
+        outlets = {
+            name: stack.enter_context(contextlib.closing(Outlet(lsl_config, sfreq=250.0, pace="keep")))
+            for name in ("left", "right")
+        }
+        config = session.folder / "session.toml"
+        config.write_text(
+            "".join(f'[sources.{name}]\nkind = "lsl"\nname = "{one.name}"\n' for name, one in outlets.items())
+            + '[processes]\ndecode = 1\n[pipelines.p]\nbundle = "bundle"\npublish = "ipc://p.out"\nsource = "*"\n'
+        )
+        run = session.start("run", str(config), LSLAPICFG=str(lsl_config))
+        everything.described(2)
+        run.ready()
+        wait_for(lambda: everything.keys("p-left") and everything.keys("p-right"), "windows")
+        outlets["left"].kill()
+        outlets["left"].restart()
+        wait_for(lambda: any(key[1] == 1 for key in everything.keys("p-left")), "windows of another segment")
+        assert everything.told("p-left", "reconnect")
+        assert run.terminate() == 0, run.text
+    everything.ended("p-left", "p-right")
+    assert {key[1] for key in everything.keys("p-right")} == {0}
+    assert not everything.told("p-right", "reconnect")
+
+
 def replayed(bundle: Path, file: Path) -> dict[tuple[Any, ...], str]:
     """Payload digest of every window of a recorded session."""
     opened = Bundle.open(bundle)
