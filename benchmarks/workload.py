@@ -53,8 +53,8 @@ class Size:
     items : int
         In the gallery.
     folded : bool
-        Whether the encoder is folded before it is exported, as `rtdecode export` does it: less than half the work, for
-        all systems alike. Otherwise it is the network as published, as a plain export gives it.
+        Whether the encoder is folded before it is exported, as the zoo does it: the fastest form that is known, for all
+        systems alike. Otherwise it is the network as published, as a plain export gives it.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Size:
     si: str = "V"
     factor: float = 1e-6
     items: int = 200
-    folded: bool = False
+    folded: bool = True
 
     @property
     def n_times(self) -> int:
@@ -85,7 +85,7 @@ SIZES = {
     "eeg64": Size("eeg64", 64, 250.0, 1.0, 0.1, 5),
     "meg306": Size("meg306", 306, 1000.0, 1.0, 0.05, 10, "mag", "fT", "T", 1e-15),
 }
-SIZES |= {f"{name}-folded": replace(size, name=f"{name}-folded", folded=True) for name, size in SIZES.items()}
+SIZES |= {f"{name}-published": replace(size, name=f"{name}-published", folded=False) for name, size in SIZES.items()}
 
 
 def signal(size: Size) -> NDArray[np.float32]:
