@@ -57,8 +57,10 @@ def machine(report: Report) -> str:
 
 
 def with_interval(entry: Report) -> str:
-    """A mean and the interval of it."""
+    """A mean and the interval of it; of a single repeat there is none."""
     low, high = entry["interval"]
+    if low == high:
+        return number(entry["mean"])
     return f"{number(entry['mean'])} ({number(low)}-{number(high)})"
 
 
@@ -82,7 +84,7 @@ def latency(report: Report) -> str:
         f"## {size['channels']} channels at {size['sfreq']:g} Hz, {size['length_s']:g} s window every "
         f"{size['hop_s'] * 1e3:g} ms{'' if size['folded'] else ', the network as published'}\n\n"
         + ("" if size["folded"] else PUBLISHED)
-        + f"Band-pass 0.5-40 Hz, encoder of NICE's shape, best 5 of {size['items']}; {n} interleaved repeats of "
+        + f"Band-pass 0.5-40 Hz, encoder of NICE's shape, best 5 of {size['items']}; interleaved repeats: {n}, of "
         f"{report['seconds']:g} s. CPU of all processes of a system, rtdecode's subscriber included; memory is the sum "
         "of peaks, pages that are shared counted for each process. `right`: results that were checked, and are what "
         "the whole signal, filtered at once, gives.\n\n"
@@ -249,8 +251,13 @@ def page(folder: Path) -> str:
     for kind, section in SECTIONS.items():
         if kind == "streams" and kind in reports:
             parts.append(_streams_head(reports[kind]))
-        parts += [section(report) for report in reports.get(kind, [])]
+        parts += [section(report) for report in sorted(reports.get(kind, []), key=_unfolded)]
     return "\n".join(parts)
+
+
+def _unfolded(report: Report) -> bool:
+    """What is of the network as published comes last."""
+    return not report.get("size", {}).get("folded", True)
 
 
 def _streams_head(reports: Sequence[Report]) -> str:
