@@ -22,6 +22,7 @@ import psutil
 
 from rtdecode.encode.kserve import Connection, TritonServer
 from rtdecode.encode.protobuf import bytes_field
+from rtdecode.encode.shared_region import FOLDER
 from rtdecode.encode.triton_link import TritonLink
 from rtdecode.encode.triton_repository import ModelSettings, write_model
 
@@ -66,6 +67,7 @@ class Server:
         self.options = options
         self.port = free_port()
         self.url = f"127.0.0.1:{self.port}"
+        self._memory = f"rtdtest-{os.getpid()}-{self.port}-"
         self._process: subprocess.Popen[bytes] | None = None
         self._backends = backends(folder / "backends")
 
@@ -81,7 +83,8 @@ class Server:
         command = [
             str(ROOT / "bin" / "tritonserver"), "--model-repository", str(self.repository),
             "--backend-directory", str(self._backends), "--allow-http=false", "--allow-metrics=false",
-            "--grpc-address=127.0.0.1", f"--grpc-port={self.port}", "--exit-timeout-secs=1", *self.options,
+            "--grpc-address=127.0.0.1", f"--grpc-port={self.port}", "--exit-timeout-secs=1",
+            f"--backend-config=python,shm-region-prefix-name={self._memory}", *self.options,
         ]  # fmt: skip
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -137,6 +140,8 @@ class Server:
             self._process.kill()
             self._process.wait()
         self._end_group()
+        for left in FOLDER.glob(f"{self._memory}*"):  # shared memory of a backend that could not clean up
+            left.unlink(missing_ok=True)
 
     def _end_group(self) -> None:
         """Stubs of the Python backend outlive a server that was killed."""
