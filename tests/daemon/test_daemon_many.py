@@ -17,7 +17,7 @@ from rtdecode.decoder import Decoder
 from rtdecode.encode.bundle import Bundle
 from rtdecode.encode.engines import make_engine
 from rtdecode.sources.recording import RecordingSource
-from rtdecode.wire.messages import Event, Window
+from rtdecode.wire.messages import Description, Event, Window
 from rtdecode.wire.payload import payload_digest
 from rtdecode.wire.results import ResultWriter
 from rtdecode.wire.subscriber import Subscriber
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.timeout(150)
 def simulated(session: Session, n: int, *, seconds: float, more: str = "", pipelines: str = "") -> Path:
     """`n` simulated subjects, each decoded by a pipeline of its own, all in one *acquire* and one *decode*."""
     sources = "".join(f'[sources.s{k}]\nkind = "simulated"\nseconds = {seconds}\nseed = {k}\n' for k in range(1, n + 1))
-    path = session.folder / "session.toml"
+    path: Path = session.folder / "session.toml"
     path.write_text(
         f'{sources}[processes]\ndecode = 1\n{more}\n[pipelines.p]\nbundle = "bundle"\npublish = "ipc://p.out"\n'
         f'source = "*"\n{pipelines}\n'
@@ -65,7 +65,7 @@ class Everything:
                 self.windows.setdefault(message.pipeline, []).append((message, dict(received.arrays)))
             elif isinstance(message, Event) and not message.retained:
                 self.events.setdefault(message.pipeline or message.origin, []).append(message)
-            elif not isinstance(message, Window | Event):
+            elif isinstance(message, Description):
                 self._described.add(message.pipeline)
 
     def described(self, n: int) -> "Everything":
