@@ -100,7 +100,7 @@ def test_verify_names_the_check_that_failed(tmp_path: Path, what: str) -> None:
 def test_verify_on_a_provider_that_is_not_there(good: Path) -> None:
     result = run("verify", good, "--provider", "warp")
     assert result.exit_code == 6
-    assert "known are tensorrt, cuda, openvino, cpu" in result.output
+    assert "known are tensorrt, cuda, tensorrt-native, openvino, cpu" in result.output
 
 
 def test_the_command_ends_with_a_message_and_no_traceback(tmp_path: Path) -> None:

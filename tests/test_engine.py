@@ -374,7 +374,8 @@ def test_the_cpu_is_the_cpu() -> None:
 
 def test_an_unknown_provider_lists_the_known() -> None:
     with pytest.raises(
-        ProviderError, match=r"'tensort' is unknown; known are tensorrt, cuda, tensorrt-native, openvino, cpu \(did you mean"
+        ProviderError,
+        match=r"'tensort' is unknown; known are tensorrt, cuda, tensorrt-native, openvino, cpu \(did you mean",
     ):
         OnnxEngine(bundles.linear(WEIGHTS), provider="tensort")
 
