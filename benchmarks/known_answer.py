@@ -229,12 +229,13 @@ def show(entries: dict[str, dict[str, Any]]) -> None:
 def write(entries: dict[str, dict[str, Any]]) -> None:
     """Replace these entries in the file, and leave the others."""
     before = json.loads(RESULTS.read_bytes())["entries"] if RESULTS.is_file() else {}
-    table = {"written": f"{datetime.now(UTC):%Y-%m-%d}", "entries": dict(sorted({**before, **entries}.items()))}
+    merged = dict(sorted({**before, **entries}.items()))
+    table = {"written": f"{datetime.now(UTC):%Y-%m-%d}", "entries": merged}
     RESULTS.write_text(json.dumps(table, indent=1) + "\n", "utf-8")
     lines = PAGE.read_text("utf-8").split("\n")
     first = lines.index(HEADER)
     last = next(at for at in range(first, len(lines)) if not lines[at].startswith("|"))
-    lines[first:last] = [HEADER, "|---" * 9 + "|", *rows(table["entries"])]
+    lines[first:last] = [HEADER, "|---" * 9 + "|", *rows(merged)]
     PAGE.write_text("\n".join(lines), "utf-8")
     print(f"written: {RESULTS.relative_to(ROOT)}, {PAGE.relative_to(ROOT)}")
 

@@ -231,7 +231,8 @@ def ask(config: Path, env: dict[str, str]) -> dict[str, Any]:
     said: dict[str, Any] = json.loads(
         subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
     )
-    return said.get("acquire", said)
+    acquire: dict[str, Any] = said.get("acquire", said)
+    return acquire
 
 
 def in_file(folder: Path, work: Wide) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """Engines: one set of laws over all of them, what they refuse, and which provider really runs."""
 
 import contextlib
+import importlib
 import importlib.util
 import os
 import subprocess
@@ -33,7 +34,7 @@ from rtdecode.errors import BundleError, EncodeError, EngineError, GoldenError, 
 
 triton_kit: Any = None
 if importlib.util.find_spec("grpc") is not None:
-    import triton_kit
+    triton_kit = importlib.import_module("triton_kit")
 
 RNG = np.random.default_rng(1)
 WEIGHTS = {
@@ -46,7 +47,8 @@ WINDOWS = RNG.standard_normal((4, TIME, CHANNELS)).astype(np.float32)
 def served(data: bytes) -> Engine:
     """A model that a Triton server has loaded, in its Python backend."""
     assert SERVING
-    return SERVING[0].load(data)
+    engine: Engine = SERVING[0].load(data)
+    return engine
 
 
 ENGINES: dict[str, Callable[[bytes], Engine]] = {

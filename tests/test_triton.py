@@ -37,7 +37,8 @@ PYTHON = ModelSettings("python")
 def served(test: Callable[..., None]) -> Callable[..., None]:
     """Marks a test that needs a server, and has it reported as not run where there is none."""
     marked: Callable[..., None] = pytest.mark.skipif(triton_kit.ROOT is None, reason=triton_kit.WHY_NOT)(test)
-    return pytest.mark.triton(marked)
+    needy: Callable[..., None] = pytest.mark.triton(marked)
+    return needy
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,7 @@ class Cuda:
         size = int(np.prod(shape)) * dtype.itemsize
         address = self._address("cudaHostAlloc", ctypes.c_size_t(size), ctypes.c_uint(0))
         memory = (ctypes.c_byte * size).from_address(address)
-        return np.frombuffer(memory, dtype).reshape(shape), address
+        return np.ctypeslib.as_array(memory).view(dtype).reshape(shape), address
 
     def free_pinned(self, address: int) -> None:
         """Give pinned memory back."""

@@ -154,7 +154,7 @@ class TensorRtEngine(WindowEngine):
 
     def _place(self) -> None:
         """Buffers for input and outputs, which stay where they are."""
-        shapes = {self._input: (1, *self._info.input_shape)}
+        shapes: dict[str, tuple[int, ...]] = {self._input: (1, *self._info.input_shape)}
         shapes |= {name: (1, *shape) for name, shape in self._info.output_shapes}
         for name, shape in shapes.items():
             host, pinned = self._cuda.pinned(shape, self._types[name])
