@@ -125,7 +125,8 @@ def chain() -> bytes:
     net.spatial(4, 2)
     net.x = net.add("Elu", [net.x])
     net.conv(3, 1, 1, (1, 1), 4)
-    return net.end("flat")
+    onnx: bytes = net.end("flat")
+    return onnx
 
 
 # --- in the decoder ---------------------------------------------------------------------------------------------------
@@ -178,8 +179,8 @@ def test_cutting_markers_gaps_and_lateness_change_no_byte(
 @settings(max_examples=60)
 @given(data=st.data(), n=st.integers(12, 40))
 def test_steps_on_samples_as_they_come_give_the_bytes_of_whole_windows(data: st.DataObject, n: int) -> None:
-    one = st.sampled_from([Clamp(limit=0.7), Baseline(tmin=-0.1, tmax=0.0), Baseline(tmin=-0.05, tmax=0.01)])
-    steps = data.draw(st.lists(one, max_size=3))
+    every: list[WindowStep] = [Clamp(limit=0.7), Baseline(tmin=-0.1, tmax=0.0), Baseline(tmin=-0.05, tmax=0.01)]
+    steps = data.draw(st.lists(st.sampled_from(every), max_size=3))
     window = Locked(tmin=-0.1, tmax=(n - 10) / SFREQ, markers=("*",))
     conditioner = Conditioner((), CHANNELS, SFREQ, {})
     length = window.n_samples(SFREQ)

@@ -3,9 +3,7 @@
 import inspect
 import os
 import platform
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,10 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rtdecode.encode.arrays import read_array
-from rtdecode.encode.bundle import Bundle, write_bundle
-from rtdecode.encode.engines import make_engine
-from rtdecode.encode.golden import check_conditioning, check_golden
+from rtdecode.encode.bundle import write_bundle
 from rtdecode.encode.manifest import (
     VERSION,
     Contract,
@@ -28,20 +23,19 @@ from rtdecode.encode.manifest import (
     Golden,
     HeadSpec,
     Manifest,
-    RetrieveHead,
     Split,
     Unsplit,
 )
-from rtdecode.errors import BundleError, ConfigError, GoldenError, RtdecodeError
+from rtdecode.errors import BundleError, ConfigError
 from rtdecode.signal import Channel
 from rtdecode.stream.condition import Conditioner
 from rtdecode.stream.steps import Conditioning
 from rtdecode.stream.window import WindowSpec
-from rtdecode_export.drift import Drift, measure
 from rtdecode_export.incremental.compile import Compiled, compile_encoder
 from rtdecode_export.onnx import INPUT, Graph, run_torch, to_onnx
 from rtdecode_export.report import ExportReport as ExportReport
 from rtdecode_export.report import Variant, markdown
+from rtdecode_export.trial import galleries, named, refuse_above, run_bundle
 from rtdecode_export.variants import PRECISIONS, Measurement, Precision, make_variant
 
 #: How many of the real windows travel in the bundle.
@@ -146,9 +140,9 @@ def export_bundle(
     places = _places(out, precisions, overwrite, real=real)
     graph = to_onnx(module, (real_windows.shape[1], real_windows.shape[2]), outputs)
     expected = run_torch(module, real_windows, outputs)
-    ground = Measurement(real_windows, expected, heads, _galleries(heads, files or {}), labels)
+    ground = Measurement(real_windows, expected, heads, galleries(heads, files or {}), labels)
     parity = ground.exact(graph)
-    _refuse_above(tolerance, parity, f"onnxruntime, on {len(real_windows)} {'real' if real else 'noise'} windows")
+    refuse_above(tolerance, parity, f"onnxruntime, on {len(real_windows)} {'real' if real else 'noise'} windows")
     made = {
         precision: make_variant(
             precision, graph, ground, parity, tolerance=tolerance, accept_drift=accept_drift, latency_runs=latency_runs
@@ -209,8 +203,8 @@ def export_bundle(
         )
         contents = _contents(encoder, report, arrays, real_windows[:n_golden], golden, raw, files or {}, compiled.files)
         own = _of_precision(manifest, variant, compiled.split)
-        with _named(places[precision]) as scratch:
-            tried = _try(scratch, own, contents, golden, variant, tolerance)
+        with named(places[precision]) as scratch:
+            tried = run_bundle(scratch, own, contents, golden, variant, tolerance)
         ready.append(_Ready(places[precision], own, contents, msgspec.structs.replace(report, engine_errors=tried)))
     written = [write_bundle(one.place, one.manifest, one.contents, overwrite=overwrite) for one in ready]
     return msgspec.structs.replace(
@@ -309,29 +303,6 @@ def _places(out: Path, precisions: Sequence[Precision], overwrite: bool, *, real
     return places
 
 
-def _galleries(heads: Sequence[HeadSpec], files: Mapping[str, bytes | NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    found: dict[str, NDArray[Any]] = {}
-    for head in heads:
-        if isinstance(head, RetrieveHead):
-            if head.embeddings not in files:
-                raise BundleError(
-                    f"the head of {head.output!r} names {head.embeddings!r}, which is not among the files"
-                )
-            value = files[head.embeddings]
-            found[head.embeddings] = read_array(value, head.embeddings) if isinstance(value, bytes) else value
-    return found
-
-
-def _refuse_above(tolerance: float, drifts: Sequence[Drift], where: str) -> None:
-    for drift in drifts:
-        if not drift.max_abs <= tolerance:
-            raise GoldenError(
-                f"output {drift.output!r} differs by {drift.max_abs:.3g} on window {drift.worst_window} between "
-                f"PyTorch and {where}; at most {tolerance:.3g} is accepted. Nothing that large is rounding: look for "
-                "layers that behave differently in evaluation mode, or for an operator that the exporter replaced"
-            )
-
-
 def _conditioned_sfreq(contract: Contract, conditioning: Conditioning, arrays: Mapping[str, NDArray[Any]]) -> float:
     channels = tuple(Channel(channel.name, channel.type, channel.unit) for channel in contract.channels)
     return Conditioner(conditioning.stream, channels, contract.sfreq, arrays).sfreq
@@ -372,55 +343,3 @@ def _contents(
             raise BundleError(f"the file name {clash[0]!r} is taken by the export itself; choose another")
         contents |= extra
     return contents
-
-
-@contextmanager
-def _named(place: Path) -> Iterator[Path]:
-    """A folder that is gone afterwards, to try a bundle in; an error names the place that the bundle was meant for."""
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder) / "bundle"
-        try:
-            yield scratch
-        except RtdecodeError as error:
-            if str(scratch) not in str(error):
-                raise
-            raise type(error)(str(error).replace(str(scratch), str(place))) from error
-
-
-def _try(
-    scratch: Path,
-    manifest: Manifest,
-    contents: Mapping[str, bytes | NDArray[Any]],
-    golden: Mapping[str, NDArray[np.float32]],
-    variant: Variant,
-    tolerance: float,
-) -> dict[str, float]:
-    """Write a bundle, open it and run it as the daemon does: output -> largest absolute error on the golden windows.
-
-    One that this machine has no kernels for is written, opened and its conditioning checked; its report says so.
-    """
-    bundle = write_bundle(scratch, manifest, contents)
-    if not variant.runs_here:
-        check_conditioning(bundle)
-        return {}
-    found = _run_as_the_daemon_does(bundle, golden)
-    rows = np.arange(len(next(iter(golden.values()))))
-    drifts = measure(
-        golden, found, rows, "the daemon's engine", manifest.heads, _galleries(manifest.heads, contents), {}
-    )
-    if variant.precision == "fp32":
-        _refuse_above(tolerance, drifts, "the daemon's engine, on the golden windows")
-    return {drift.output: drift.max_abs for drift in drifts}
-
-
-def _run_as_the_daemon_does(
-    bundle: Bundle, golden: Mapping[str, NDArray[np.float32]]
-) -> dict[str, NDArray[np.float32]]:
-    """Run the golden windows through the daemon's own engine, and its own check of them."""
-    engine = make_engine(bundle)
-    try:
-        check_golden(bundle, engine)
-        rows = [engine.finish(window, 0) for window in bundle.array(bundle.manifest.golden.windows)]
-    finally:
-        engine.close()
-    return {name: np.stack([row[name] for row in rows]) for name in golden}

@@ -240,10 +240,7 @@ class Segment:
     def add(self, marker: Marker) -> list[tuple[int, NDArray[np.float32]]]:
         """Queue the windows of a marker whose stamp is not after this segment's newest sample (or never will be).
 
-        Returns
-        -------
-        list of (int, ndarray of float32)
-            Of each that is sound so far: its first conditioned sample, and those of its samples that are here (a view).
+        Gives, of each that is sound so far, its first conditioned sample and what is here of its samples (a view).
         """
         begun = []
         for order, start, fault in self._locked(marker):
