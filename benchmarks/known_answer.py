@@ -245,7 +245,7 @@ def rows(entries: dict[str, dict[str, Any]]) -> Iterator[str]:
     for name, entry in entries.items():
         first = [name, entry["experiment"], f"{entry.get('minutes', 0):.1f}"]
         for metric, row in entry["scores"].items():
-            score, baseline = (f"{row[key]['mean']:.3f} ± {row[key]['sd'] or 0:.3f}" for key in ("score", "baseline"))
+            score, baseline = (_cell(row[key]) for key in ("score", "baseline"))
             gain = " ".join(f"{each:+.3f}" for each in row["gain"]["each"])
             shares = " | ".join(f"{row[key]['mean']:.2f}" for key in ("share", "baseline_share"))
             yield (
@@ -253,6 +253,11 @@ def rows(entries: dict[str, dict[str, Any]]) -> Iterator[str]:
                 f"{shares} | {first[2]} |"
             )
             first = ["", "", ""]
+
+
+def _cell(of: dict[str, Any]) -> str:
+    """Mean and spread; one seed has none."""
+    return f"{of['mean']:.3f}" + ("" if of["sd"] is None else f" ± {of['sd']:.3f}")
 
 
 if __name__ == "__main__":
