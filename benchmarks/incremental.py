@@ -165,7 +165,12 @@ def main() -> None:
         rows.append(row(entry, places[entry.name], given.runs))
         print(show(rows[-1]), flush=True)
     if given.out is not None:
-        given.out.write_text(json.dumps({"machine": machine(), "runs": given.runs, "encoders": rows}, indent=1) + "\n")
+        given.out.write_text(
+            json.dumps(
+                {"benchmark": "incremental", "machine": machine(), "runs": given.runs, "encoders": rows}, indent=1
+            )
+            + "\n"
+        )
 
 
 if __name__ == "__main__":
