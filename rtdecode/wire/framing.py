@@ -4,7 +4,6 @@ Reading trusts nothing: whatever the frames hold, the outcome is a message or a 
 what is wrong with it.
 """
 
-import contextlib
 import functools
 import math
 import re
@@ -184,14 +183,19 @@ def _topic(frame: Frame) -> str:
 
 def _message(topic: str, frame: Frame) -> Message:
     """A header of another version may fail on its fields: the version is what its reader must hear then."""
+    fault: Exception
     try:
         message: Message = _decoder.decode(frame)
     except (ValueError, RecursionError, MemoryError) as error:  # ValueError: msgspec's, Unicode's
-        with contextlib.suppress(ValueError, RecursionError, MemoryError):
-            check_version(topic, _version_decoder.decode(frame).v)
-        raise WireError(f"{topic}: the header is no message of version {VERSION}: {error}") from error
-    check_version(topic, message.v)
-    return message
+        fault = error
+    else:
+        check_version(topic, message.v)
+        return message
+    try:
+        check_version(topic, _version_decoder.decode(frame).v)
+    except (ValueError, RecursionError, MemoryError) as error:
+        fault = error
+    raise WireError(f"{topic}: the header is no message of version {VERSION}: {fault}") from fault
 
 
 def check_version(topic: str, version: int) -> None:
