@@ -34,8 +34,12 @@ def rms(values: np.ndarray) -> float:
 
 
 def tries(n: int) -> settings:
-    """Random cases; failures are not made smaller, which takes minutes and shows little here."""
-    return settings(max_examples=n, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+    """The same cases in every run: what is found of a hole among jitter is so for nearly all cases, not for all.
+
+    Failures are not made smaller, which takes minutes and shows little here.
+    """
+    phases = (Phase.explicit, Phase.generate)
+    return settings(max_examples=n, deadline=None, phases=phases, derandomize=True)
 
 
 cuts = st.lists(st.integers(1, 60), min_size=1, max_size=5)
