@@ -36,6 +36,8 @@ CONTRACT = Contract(
 
 #: The cheapest to run live.
 LIGHT = "eegnet"
+#: What is compared with ridge regression, over seeds.
+SEVERAL_SEEDS = {"brain-module", "brain-module-250ms", "brain-module-100ms", "atm-s", "nice", "ubp-eeg", "ubp-meg"}
 
 
 def named(name: str) -> Entry:
@@ -88,7 +90,7 @@ def test_results_are_of_entries_and_below_their_ceiling() -> None:
     for name, result in read_results().items():
         assert name in names
         assert 0 <= result["share"] <= 1.2, f"{name} is far above what is possible"
-        assert len(result["seeds"]) >= 3
+        assert len(result["seeds"]) >= (3 if name in SEVERAL_SEEDS else 1)
 
 
 def samples_of(source: NoiseSource) -> np.ndarray:

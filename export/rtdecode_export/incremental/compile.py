@@ -20,8 +20,12 @@ from rtdecode_export.incremental.write import edge, prefix, rest
 BLOCK_S = 0.01
 #: A block is at most so long.
 LONGEST_BLOCK_S = 0.025
-#: What is left of the arithmetic, when a window is due or in all, must be below this share for a split to be worth it.
+#: What is left of the arithmetic when a window is due must be below this share for a split to be worth it.
 WORTH = 0.8
+#: Of a marker-locked window, which shares nothing with others: each small block reads the weights again.
+WORTH_LOCKED = 0.5
+#: What a window takes in all must be below this share, too: other windows wait for what this one takes while it comes.
+DEAR = 1.1
 
 FOLDER = "incremental"
 
@@ -113,8 +117,9 @@ def compile_encoder(
     possible = _choices(found, windows, steps, sfreq)
     if not possible:
         return _none(f"nothing of it runs on new samples only{because}")
-    best = min(possible, key=lambda one: one.left)
-    if best.at_finish >= WORTH or (not best.locked and best.per_window >= 1.1):
+    affordable = [one for one in possible if one.per_window < DEAR]
+    best = min(affordable or possible, key=lambda one: one.left)
+    if best.at_finish >= (WORTH_LOCKED if best.locked else WORTH) or not affordable:
         return _none(
             f"{100 * best.at_finish:.0f} % of the arithmetic would be left at a window's end, and a window would take "
             f"{100 * best.per_window:.0f} % in all{because}"

@@ -172,7 +172,8 @@ def _table(rows: "Sequence[Row]") -> Table:
     table = Table(
         title="published systems, checked",
         caption="parameters: = as published, ? not known; live: 99th percentile of what the budget allows;\n"
-        "ceil: share of an ideal decoder's score (simulated), base: ridge's or a baseline's share",
+        "ceil: share of an ideal decoder's score (simulated), base: ridge's or a baseline's share;\n"
+        "*: of fewer than three seeds",
         box=SIMPLE_HEAD,
         padding=0,
         pad_edge=False,

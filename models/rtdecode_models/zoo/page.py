@@ -17,6 +17,9 @@ HEADINGS = (
     *("of ceiling", "ridge's or baseline's"),
 )
 
+#: Seeds that a score is the mean of where nothing is said.
+SEEDS = 3
+
 _INTRO = """\
 # Published systems
 
@@ -34,9 +37,9 @@ engine, and runs the bundle in a daemon on simulated noise over LSL, at the true
 - *live in the daemon*: windows that were published inside the budget, of all; 99th percentile from the arrival of a
   window's newest sample to its publication.
 - *of ceiling*: score on a **simulated** experiment as a share of what an ideal decoder scores that knows how the data
-  were made, mean over seeds; beside it the same share for ridge regression (retrieval) or the baseline that the card
-  names. [simulated.md](../simulated.md) has the experiments, the scores and their spread. No figure here is of a brain;
-  [results.md](../results.md) has those that are.
+  were made, mean over three seeds (starred: of fewer); beside it the same share for ridge regression (retrieval) or the
+  baseline that the card names. [simulated.md](../simulated.md) has the experiments, the scores and their spread. No
+  figure here is of a brain; [results.md](../results.md) has those that are.
 
 The probing of intracranial sites is no encoder, and so no row: [site-probing.md](site-probing.md).
 
@@ -83,6 +86,7 @@ def _lived(row: Row) -> str:
 
 
 def share(result: Mapping[str, Any], key: str) -> str:
-    """A share of the ceiling in two digits, or a dash where none was measured."""
+    """A share of the ceiling in two digits, starred where it is of few seeds; a dash where none was measured."""
     value = result.get(key)
-    return f"{value:.2f}" if isinstance(value, float) else "-"
+    few = "*" if len(result.get("seeds", ())) < SEEDS else ""
+    return f"{value:.2f}{few}" if isinstance(value, float) else "-"
