@@ -21,7 +21,7 @@ from rtdecode.stream.linear import (
     ScaleRunner,
 )
 from rtdecode.stream.resample import ROWS, ResampleRunner
-from rtdecode.stream.runner import Runner, rate
+from rtdecode.stream.runner import Runner, rate, to_float32
 from rtdecode.stream.steps import (
     Bipolar,
     Filter,
@@ -44,7 +44,6 @@ __all__ = ["Conditioner", "Delay", "WindowConditioner", "window_conditioner"]
 #: Values that go through the chain together: 2 MB in float64, which a core's own cache holds. Longer chunks are cut: it
 #: changes nothing, and memory stays small. Never fewer samples than a chunk usually has.
 _AT_ONCE, _LEAST_AT_ONCE, _MOST_AT_ONCE = 1 << 18, 64, 2048
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
 #: Frequencies at which a pass band's delays are looked at.
 _GRID = 512
 
@@ -218,8 +217,7 @@ class Conditioner:
             x = runner.push(x)
             if not len(x):
                 return np.empty((0, len(self.channels)), dtype=np.float32)
-        # Beyond float32 means garbage came in; it stays finite. Adding zero makes -0 and 0 one and the same.
-        return np.clip(x, -_FLOAT32_MAX, _FLOAT32_MAX).astype(np.float32) + np.float32(0)
+        return to_float32(x)
 
 
 def window_conditioner(steps: Sequence[WindowStep], window: WindowSpec, conditioner: Conditioner) -> WindowConditioner:

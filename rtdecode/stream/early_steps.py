@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from rtdecode.stream.runner import to_float32
 from rtdecode.stream.steps import Baseline, Clamp, WindowScale, WindowStep
-from rtdecode.stream.window import round_half_up, samples
-
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
+from rtdecode.stream.window import sample_at
 
 
 def why_late(steps: Sequence[WindowStep]) -> str:
@@ -44,9 +43,9 @@ class EarlySteps:
 
     def __init__(self, steps: Sequence[WindowStep], sfreq: float, tmin: float, n_samples: int) -> None:
         self._steps = tuple(steps)
-        first = round_half_up(samples(tmin, sfreq))
+        first = sample_at(tmin, sfreq)
         self._spans = [
-            (round_half_up(samples(step.tmin, sfreq)) - first, round_half_up(samples(step.tmax, sfreq)) - first)
+            (sample_at(step.tmin, sfreq) - first, sample_at(step.tmax, sfreq) - first)
             if isinstance(step, Baseline)
             else (0, 0)
             for step in self._steps
@@ -77,4 +76,4 @@ class EarlySteps:
                 x = x - next(known)
             elif isinstance(step, Clamp):
                 x = np.clip(x, -step.limit, step.limit)
-        return np.clip(x, -_FLOAT32_MAX, _FLOAT32_MAX).astype(np.float32) + np.float32(0)
+        return to_float32(x)

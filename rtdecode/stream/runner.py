@@ -13,6 +13,8 @@ from rtdecode.signal import Channel
 
 Array = NDArray[np.float64]
 
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
 #: Rates are exact fractions with at most this denominator: 999.4 Hz is 4997/5 Hz, not the nearest binary number.
 RATE_DENOMINATOR = 10_000
 
@@ -50,6 +52,14 @@ class Runner(ABC):
     def delay(self, hz: Array) -> Array:
         """Group delay in seconds at these frequencies; NaN where the step passes next to nothing."""
         return np.zeros(len(hz))
+
+
+def to_float32(x: Array) -> NDArray[np.float32]:
+    """The one cast at the end of a chain. Beyond float32 means garbage came in; it stays finite.
+
+    Adding zero makes -0 and 0 one and the same.
+    """
+    return np.clip(x, -_FLOAT32_MAX, _FLOAT32_MAX).astype(np.float32) + np.float32(0)
 
 
 def rate(sfreq: float) -> Fraction:

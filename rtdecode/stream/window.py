@@ -31,7 +31,7 @@ class Sliding(_Window, frozen=True, kw_only=True, tag="sliding"):
 
     def n_samples(self, sfreq: float) -> int:
         """Samples in one window at `sfreq` Hz."""
-        return round_half_up(samples(self.duration, sfreq))
+        return sample_at(self.duration, sfreq)
 
     def fault(self, sfreq: float) -> str | None:
         """What is wrong with it at `sfreq` Hz, if anything: no two windows may be the same."""
@@ -67,7 +67,7 @@ class Locked(_Window, frozen=True, kw_only=True, tag="locked"):
 
     def n_samples(self, sfreq: float) -> int:
         """Samples in one window at `sfreq` Hz."""
-        return round_half_up(samples(self.duration, sfreq))
+        return sample_at(self.duration, sfreq)
 
     def fault(self, sfreq: float) -> str | None:
         """What is wrong with it at `sfreq` Hz, if anything; as for `Sliding`, where something may be."""
@@ -79,7 +79,7 @@ class Locked(_Window, frozen=True, kw_only=True, tag="locked"):
 
     def offset(self, sfreq: float) -> int:
         """First sample of a window, relative to the marker's sample."""
-        return round_half_up(samples(self.tmin, sfreq))
+        return sample_at(self.tmin, sfreq)
 
 
 class SlidingCursor:
@@ -151,3 +151,8 @@ def samples(seconds: float, sfreq: float) -> Fraction:
 def round_half_up(x: Fraction) -> int:
     """Nearest whole number; halves go up, whatever their sign, so that no two windows round differently."""
     return math.floor(x + Fraction(1, 2))
+
+
+def sample_at(seconds: float, sfreq: float) -> int:
+    """The sample at a time relative to an anchor; a length in whole samples."""
+    return round_half_up(samples(seconds, sfreq))

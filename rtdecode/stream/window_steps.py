@@ -8,11 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtdecode.errors import ContractError
-from rtdecode.stream.runner import Array, require
+from rtdecode.stream.runner import Array, require, to_float32
 from rtdecode.stream.steps import Baseline, Clamp, WindowScale, WindowStep
-from rtdecode.stream.window import round_half_up, samples
-
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
+from rtdecode.stream.window import sample_at
 
 
 class WindowConditioner:
@@ -91,13 +89,13 @@ class WindowConditioner:
         x = np.array(window, dtype=np.float64, order="C")
         for run in self._runs:
             x = run(x)
-        return np.clip(x, -_FLOAT32_MAX, _FLOAT32_MAX).astype(np.float32) + np.float32(0)
+        return to_float32(x)
 
     def _baseline(self, where: str, step: Baseline, sfreq: float, tmin: float) -> Callable[[Array], Array]:
         for key, value in (("tmin", step.tmin), ("tmax", step.tmax)):
             require(math.isfinite(value), where, key, value, "seconds")
-        first = _sample(tmin, sfreq)
-        start, stop = _sample(step.tmin, sfreq) - first, _sample(step.tmax, sfreq) - first
+        first = sample_at(tmin, sfreq)
+        start, stop = sample_at(step.tmin, sfreq) - first, sample_at(step.tmax, sfreq) - first
         require(start >= 0, where, "tmin", step.tmin, f"at least {tmin:g} s, where the window begins")
         require(
             stop > start,
@@ -113,11 +111,6 @@ class WindowConditioner:
             require(least <= self._n_samples, where, "tmax", step.tmax, f"at most {end:g} s, where the window ends")
         self._least = max(self._least, least)
         return lambda x: x - x[start:stop].mean(axis=0)
-
-
-def _sample(seconds: float, sfreq: float) -> int:
-    """The sample at a time relative to the anchor, rounded as the windows themselves are."""
-    return round_half_up(samples(seconds, sfreq))
 
 
 def _zscore(x: Array) -> Array:
