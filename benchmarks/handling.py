@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtdecode.decoder import Decoder
-from rtdecode.encode.engine import EngineInfo, Outputs
+from rtdecode.encode.engine import EngineInfo, Outputs, StatelessEngine
 from rtdecode.signal import Channel, Chunk, Marker
 from rtdecode.stream.condition import Conditioner
 from rtdecode.stream.handling import AS_IT_COMES, Blank, Fill, Handling, Interpolation, Limits
@@ -22,19 +22,10 @@ SFREQ, N, CHUNK = 1000.0, 64, 10
 CHANNELS = tuple(Channel(f"E{k}", "eeg", "V") for k in range(N))
 
 
-class _NoEngine:
+class _NoEngine(StatelessEngine):
     """Encodes nothing, at once."""
 
     info = EngineInfo("none", "cpu", "fp32", 1, (0, 0))
-
-    def restart(self, first_index: int) -> None: ...
-
-    def advance(self, samples: NDArray[np.float32], first_index: int) -> None: ...
-
-    def begin(self, first_index: int, samples: NDArray[np.float32]) -> None: ...
-
-    def apart(self, window: NDArray[np.float32], first_index: int) -> Outputs:
-        return {}
 
     def finish(self, window: NDArray[np.float32], first_index: int) -> Outputs:
         return {}

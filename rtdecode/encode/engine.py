@@ -1,5 +1,6 @@
 """The Engine protocol: an encoder that may work while it listens."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -125,6 +126,27 @@ class Engine(Protocol):
     def close(self) -> None:
         """Let go of the runtime."""
         ...
+
+
+class StatelessEngine(ABC):
+    """An engine that does everything in `finish`, and knows nothing of any window before."""
+
+    def restart(self, first_index: int) -> None:  # noqa: B027  there is nothing to forget
+        """Nothing: there is no state between windows."""
+
+    def advance(self, samples: NDArray[np.float32], first_index: int) -> None:  # noqa: B027  nor to prepare
+        """Nothing: the window is encoded whole when it is due."""
+
+    def begin(self, first_index: int, samples: NDArray[np.float32]) -> None:  # noqa: B027  the window comes whole
+        """Nothing: the window is encoded whole when it is due."""
+
+    def apart(self, window: NDArray[np.float32], first_index: int) -> Outputs:
+        """As `finish`: every window is encoded by itself."""
+        return self.finish(window, first_index)
+
+    @abstractmethod
+    def finish(self, window: NDArray[np.float32], first_index: int) -> Outputs:
+        """Encode one window; see `Engine.finish`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,6 +232,20 @@ def _preload(runtime: Any) -> str:
     return "".join(f" ({line})" for line in lines)
 
 
+def session_settings(runtime: Any, threads: int, spinning: bool) -> Any:
+    """Of every session: one node after the other, deterministic, all graph optimisations; errors alone are logged."""
+    settings = runtime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.inter_op_num_threads = 1
+    settings.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
+    settings.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    settings.use_deterministic_compute = True
+    settings.log_severity_level = 3
+    for pool in ("intra", "inter"):
+        settings.add_session_config_entry(f"session.{pool}_op.allow_spinning", str(int(spinning)))
+    return settings
+
+
 def _create(
     runtime: Any,
     onnx: bytes | str,
@@ -242,16 +256,9 @@ def _create(
     *,
     strict: bool,
 ) -> Any:
-    settings = runtime.SessionOptions()
-    settings.intra_op_num_threads = threads
-    settings.inter_op_num_threads = 1
-    settings.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
-    settings.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    settings.use_deterministic_compute = True
-    settings.log_severity_level = 4 if strict else 3
-    for pool in ("intra", "inter"):
-        settings.add_session_config_entry(f"session.{pool}_op.allow_spinning", str(int(spinning)))
+    settings = session_settings(runtime, threads, spinning)
     if strict:
+        settings.log_severity_level = 4
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         # enable_fallback=False: without it, the Python layer retries on the CPU by itself, whatever the settings say.

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtdecode.encode.manifest import Split
-from rtdecode.encode.onnx import import_onnxruntime
+from rtdecode.encode.onnx import import_onnxruntime, session_settings
 from rtdecode.encode.onnxfile import check_self_contained
 from rtdecode.encode.sessions import shared
 from rtdecode.errors import BundleError
@@ -17,18 +17,10 @@ Floats = NDArray[np.float32]
 
 
 def session(data: bytes, what: str, threads: int, *, spinning: bool = False) -> Any:
-    """A session on the CPU with the settings of the whole-window engine: one node after the other, deterministic."""
+    """A session on the CPU with the settings of the whole-window engine."""
     check_self_contained(data, what)
     runtime = import_onnxruntime()
-    settings = runtime.SessionOptions()
-    settings.intra_op_num_threads = threads
-    settings.inter_op_num_threads = 1
-    settings.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
-    settings.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    settings.use_deterministic_compute = True
-    settings.log_severity_level = 3
-    for pool in ("intra", "inter"):
-        settings.add_session_config_entry(f"session.{pool}_op.allow_spinning", str(int(spinning)))
+    settings = session_settings(runtime, threads, spinning)
 
     def make() -> Any:
         return runtime.InferenceSession(data, settings, providers=["CPUExecutionProvider"], enable_fallback=False)

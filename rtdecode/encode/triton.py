@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rtdecode import hostclock
-from rtdecode.encode.engine import Engine, EngineInfo, News, Outputs
+from rtdecode.encode.engine import Engine, EngineInfo, News, Outputs, StatelessEngine
 from rtdecode.encode.triton_link import TritonLink, of_the_server
 from rtdecode.errors import EncodeError, EngineError, ProviderError, RtdecodeError
 
@@ -29,7 +29,7 @@ LAST_PAUSE_S: Final = 5.0
 LOOK_S: Final = 0.5
 
 
-class TritonEngine:
+class TritonEngine(StatelessEngine):
     """Encodes whole windows on a Triton server, or here where the server cannot and that is allowed.
 
     Parameters
@@ -90,19 +90,6 @@ class TritonEngine:
     def allow(self, until: float) -> None:
         """The next window is of no use after this host time (infinity: whenever it comes)."""
         self._until = until
-
-    def restart(self, first_index: int) -> None:
-        """Nothing: there is no state between windows."""
-
-    def advance(self, samples: NDArray[np.float32], first_index: int) -> None:
-        """Nothing: windows are encoded whole."""
-
-    def begin(self, first_index: int, samples: NDArray[np.float32]) -> None:
-        """Nothing: windows are encoded whole."""
-
-    def apart(self, window: NDArray[np.float32], first_index: int) -> Outputs:
-        """As `finish`: every window is encoded by itself."""
-        return self.finish(window, first_index)
 
     def finish(self, window: NDArray[np.float32], first_index: int) -> Outputs:
         """Encode one window, on the server or, where that fails and is allowed, here; see `Engine.finish`."""

@@ -1,17 +1,17 @@
 """What every whole-window engine shares: the checks of a window on its way in and of its outputs on their way out."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rtdecode.encode.engine import EngineInfo, Outputs
+from rtdecode.encode.engine import EngineInfo, Outputs, StatelessEngine
 from rtdecode.errors import BundleError, EncodeError, EngineError
 
 
-class WindowEngine(ABC):
+class WindowEngine(StatelessEngine):
     """An engine that does everything in `finish`.
 
     Parameters
@@ -29,12 +29,6 @@ class WindowEngine(ABC):
     def info(self) -> EngineInfo:
         """What really runs."""
         return self._info
-
-    def restart(self, first_index: int) -> None:  # noqa: B027  there is nothing to forget
-        """Nothing: there is no state between windows."""
-
-    def advance(self, samples: NDArray[np.float32], first_index: int) -> None:  # noqa: B027  nor to prepare
-        """Nothing: the window is encoded whole when it is due."""
 
     def finish(self, window: NDArray[np.float32], first_index: int) -> Outputs:
         """Encode one window.
@@ -75,13 +69,6 @@ class WindowEngine(ABC):
     def note(self, name: str, value: str) -> None:
         """Say something more of what runs, in `info`."""
         self._info = replace(self._info, more=(*self._info.more, (name, value)))
-
-    def begin(self, first_index: int, samples: NDArray[np.float32]) -> None:  # noqa: B027  the window comes whole
-        """Nothing: the window is encoded whole when it is due."""
-
-    def apart(self, window: NDArray[np.float32], first_index: int) -> Outputs:
-        """As `finish`: every window is encoded by itself."""
-        return self.finish(window, first_index)
 
     def close(self) -> None:
         """Let go of the runtime. Safe to call twice."""

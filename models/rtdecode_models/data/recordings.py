@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rtdecode.decoder import Decoder, Result, Status
 from rtdecode.encode.contract import ChannelRule, check_contract
-from rtdecode.encode.engine import EngineInfo, Outputs
+from rtdecode.encode.engine import EngineInfo, Outputs, StatelessEngine
 from rtdecode.encode.manifest import Contract, ContractChannel
 from rtdecode.errors import ConfigError, RecordingError
 from rtdecode.signal import DATA_TYPES, Batch, StreamInfo
@@ -27,7 +27,7 @@ from rtdecode_models.data.fitting import appended, fit_arrays
 from rtdecode_models.data.spec import Fit
 
 
-class WindowTap:
+class WindowTap(StatelessEngine):
     """An engine that encodes nothing: its one output, ``window``, is what an encoder would have been given."""
 
     def __init__(self, input_shape: tuple[int, int]) -> None:
@@ -37,19 +37,6 @@ class WindowTap:
     def info(self) -> EngineInfo:
         """Nothing runs."""
         return self._info
-
-    def restart(self, first_index: int) -> None:
-        """Nothing to forget."""
-
-    def advance(self, samples: NDArray[np.float32], first_index: int) -> None:
-        """Nothing to do before a window is due."""
-
-    def begin(self, first_index: int, samples: NDArray[np.float32]) -> None:
-        """Nor of one that a marker announces."""
-
-    def apart(self, window: NDArray[np.float32], first_index: int) -> Outputs:
-        """As `finish`."""
-        return self.finish(window, first_index)
 
     def finish(self, window: NDArray[np.float32], first_index: int) -> Outputs:
         """The window itself, copied out of the ring."""
