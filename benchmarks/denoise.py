@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 import torch
-from known_answer import spread, write
+from known_answer import compared, write
 from numpy.typing import NDArray
 from scipy.signal import butter, istft, sosfiltfilt, stft
 
@@ -100,16 +100,7 @@ def entry(
     """As ``benchmarks/known_answer.py`` keeps it."""
     at = {name: [each[KEPT][name] for each in found] for name in METHODS}
     rival = max(("dirty", "band"), key=lambda name: float(np.mean(at[name])))
-    mine, theirs, ceiling = at["denoiser"], at[rival], at["oracle"]
-    score = {
-        "score": spread(mine),
-        "baseline": spread(theirs),
-        "ceiling": spread(ceiling),
-        "gain": spread([a - b for a, b in zip(mine, theirs, strict=True)]),
-        "share": spread([a / c for a, c in zip(mine, ceiling, strict=True)]),
-        "baseline_share": spread([b / c for b, c in zip(theirs, ceiling, strict=True)]),
-        "chance": 0.0,
-    }
+    score = compared(at["denoiser"], at[rival], at["oracle"], 0.0)
     return {
         "experiment": "artifacts",
         "simulated": True,

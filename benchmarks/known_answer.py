@@ -177,15 +177,7 @@ def collect(table: dict[str, Any], seeds: list[int] | None, out: Path) -> dict[s
         ceiling = [each["ceiling"][name] for each in own]
         mine = [each["scores"][name] for each in own]
         theirs = [each["scores"][name] for each in against]
-        scores[name] = {
-            "score": spread(mine),
-            "baseline": spread(theirs),
-            "ceiling": spread(ceiling),
-            "gain": spread([a - b for a, b in zip(mine, theirs, strict=True)]),
-            "share": spread([a / c for a, c in zip(mine, ceiling, strict=True)]),
-            "baseline_share": spread([b / c for b, c in zip(theirs, ceiling, strict=True)]),
-            "chance": first["chance"].get(name),
-        }
+        scores[name] = compared(mine, theirs, ceiling, first["chance"].get(name))
     main_metric = metrics[0]
     return {
         "experiment": table["data"]["experiment"],
@@ -201,6 +193,19 @@ def collect(table: dict[str, Any], seeds: list[int] | None, out: Path) -> dict[s
         "parameters": first["parameters"],
         "minutes": round(sum(each["minutes"] for each in own), 2),
         "commit": first["commit"],
+    }
+
+
+def compared(mine: list[float], theirs: list[float], ceiling: list[float], chance: float | None) -> dict[str, Any]:
+    """An encoder's scores, one for each seed, beside its baseline's and the ideal's."""
+    return {
+        "score": spread(mine),
+        "baseline": spread(theirs),
+        "ceiling": spread(ceiling),
+        "gain": spread([a - b for a, b in zip(mine, theirs, strict=True)]),
+        "share": spread([a / c for a, c in zip(mine, ceiling, strict=True)]),
+        "baseline_share": spread([b / c for b, c in zip(theirs, ceiling, strict=True)]),
+        "chance": chance,
     }
 
 
