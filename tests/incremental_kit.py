@@ -167,9 +167,14 @@ def nets(draw: st.DrawFn, time: int, channels: int, stride: int = 2) -> bytes:
 
 
 def engine_of(
-    compiled: Compiled, onnx: bytes, windows: Sequence[WindowSpec], steps: Sequence[WindowStep], sfreq: float
+    compiled: Compiled,
+    onnx: bytes,
+    windows: Sequence[WindowSpec],
+    steps: Sequence[WindowStep],
+    sfreq: float,
+    prefix: Prefix | None = None,
 ) -> IncrementalEngine:
-    """The engine of a split."""
+    """The engine of a split, with a prefix that others have, too, or one of its own."""
     split, files = compiled.split, compiled.files
     assert isinstance(split, Split)
     info = OnnxEngine(onnx, warmup=0).info
@@ -182,7 +187,7 @@ def engine_of(
         layer = FirstSums(split.first, split.boundary[0], read_array(files[split.first.weights], "weights"))
     return IncrementalEngine(
         split,
-        Prefix(files[split.prefix], split, info.input_shape, sfreq, 1, "prefix"),
+        prefix or prefix_of(compiled, info.input_shape, sfreq),
         *sessions,
         layer=layer,
         steps=EarlySteps(steps, sfreq, next((one.tmin for one in windows if isinstance(one, Locked)), 0.0), length),
@@ -191,3 +196,9 @@ def engine_of(
         whole=info,
         words="",
     )
+
+
+def prefix_of(compiled: Compiled, shape: tuple[int, int], sfreq: float) -> Prefix:
+    """The prefix of a split."""
+    assert isinstance(compiled.split, Split)
+    return Prefix(compiled.files[compiled.split.prefix], compiled.split, shape, sfreq, 1, "prefix")

@@ -89,22 +89,6 @@ def test_any_cut_of_any_encoder_gives_the_numbers_of_whole_windows(data: st.Data
                 assert bytes_of(found) == bytes_of(engine.apart(window, start))
 
 
-def test_what_is_heard_twice_in_one_process_is_made_once() -> None:
-    onnx, windows = chain(), [Sliding(length=TIME / SFREQ, hop=0.04)]
-    compiled = compile_encoder(onnx, windows, (), SFREQ)
-    one, other = (engine_of(compiled, onnx, windows, (), SFREQ) for _ in range(2))
-    other._prefix, other._shared = one._prefix, one._shared
-    samples = np.random.default_rng(0).standard_normal((60, 3)).astype(np.float32)
-    for engine in (one, other):
-        engine.restart(4)
-    for at in range(0, 60, 10):
-        for engine in (one, other):
-            engine.advance(samples[at : at + 10], 4 + at)
-    expected = one.apart(samples[16 : 16 + TIME], 20)
-    assert bytes_of(one.finish(samples[16 : 16 + TIME], 20)) == bytes_of(expected)
-    assert bytes_of(other.finish(samples[16 : 16 + TIME], 20)) == bytes_of(expected)
-
-
 def test_windows_that_nobody_asks_for_are_let_go() -> None:
     net = Net(TIME, 3, 5)
     net.conv(3, 1, 1, (0, 0), 4)

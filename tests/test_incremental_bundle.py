@@ -17,9 +17,10 @@ from rtdecode.encode.arrays import read_array
 from rtdecode.encode.bundle import Bundle, write_bundle
 from rtdecode.encode.engine import Engine
 from rtdecode.encode.engines import make_engine
+from rtdecode.encode.incremental import IncrementalEngine
 from rtdecode.encode.manifest import Split, Unsplit
 from rtdecode.encode.onnx import OnnxEngine
-from rtdecode.encode.prefix_pool import PrefixPool
+from rtdecode.encode.prefix_pool import Company, PrefixPool
 from rtdecode.errors import BundleError, GoldenError
 from rtdecode.signal import Channel
 from rtdecode.stream.window import Locked, Sliding, WindowSpec
@@ -114,9 +115,15 @@ def test_a_split_that_its_files_do_not_fit_is_refused(bundle: Path, tmp_path: Pa
 
 def test_engines_of_one_process_share_a_prefix(bundle: Path) -> None:
     split, pool = compile_bundle(bundle), PrefixPool()
-    engines = [make_engine(split, prefixes=pool, heard=heard) for heard in ("this", "this", "that")]
-    streams = [engine._shared for engine in engines]  # type: ignore[attr-defined]
-    assert streams[0] is streams[1] is not streams[2]
+    engines = [
+        make_engine(split, company=Company(pool, heard, name)) for heard, name in (("x", "a"), ("x", "b"), ("y", "c"))
+    ]
+    beside = []
+    for engine in engines:
+        assert isinstance(engine, IncrementalEngine)
+        engine.restart(0)
+        beside.append(engine.sharing()["prefix_shared_with"])
+    assert beside == ["b", "a", ""]
 
 
 def test_live_over_lsl_equals_replay_while_the_encoder_listens(tmp_path: Path, lsl_config: Path) -> None:

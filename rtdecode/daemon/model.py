@@ -13,6 +13,8 @@ from rtdecode.encode.bundle import Bundle
 from rtdecode.encode.engine import Engine
 from rtdecode.encode.engines import make_engine
 from rtdecode.encode.golden import check_golden
+from rtdecode.encode.incremental import IncrementalEngine
+from rtdecode.encode.prefix_pool import PrefixPool
 from rtdecode.encode.variant import check_variant
 from rtdecode.signal import StreamInfo
 from rtdecode.wire.clock import clock_id, utc_anchor
@@ -71,6 +73,17 @@ class Model:
         """What runs its encoder."""
         return self.opened.engine
 
+    def join(self, prefixes: PrefixPool) -> None:
+        """Share the prefixes of these engines, where they hear the same."""
+        for opened in (self.opened, self.variant):
+            if opened is not None and isinstance(opened.engine, IncrementalEngine):
+                opened.engine.join(prefixes)
+
+    def what_runs(self) -> dict[str, str | int | tuple[int, ...]]:
+        """What runs the encoder, and with whom it shares its prefix."""
+        shares = self.engine.sharing() if isinstance(self.engine, IncrementalEngine) else {}
+        return {**self.engine.info.describe(), **shares}
+
     def close(self) -> None:
         """Let go of the runtimes."""
         self.opened.engine.close()
@@ -95,7 +108,7 @@ class Model:
             group_delay=conditioner.group_delay,
             bundle=self.bundle.id[:12],
             variant="" if self.variant is None else self.variant.bundle.id[:12],
-            engine=self.engine.info.describe(),
+            engine=self.what_runs(),
             items=tuple(self.decoder.heads[0].names),
             clock=hostclock.CLOCK_NAME,
             clock_id=clock_id(),
@@ -103,10 +116,11 @@ class Model:
         )
 
 
-def verified(path: Path, pipeline: PipelineConfig, shelf: Shelf | None = None) -> Opened:
-    """Open a bundle, start its engine, and run its golden windows.
+def verified(path: Path, pipeline: PipelineConfig, shelf: Shelf | None = None, name: str = "") -> Opened:
+    """Open a bundle, start its engine, and run its golden windows, for the pipeline of this name.
 
-    With a `shelf`, what another pipeline of this process has read, and proven, is not read and proven again.
+    With a `shelf`, what another pipeline of this process has read, and proven, is not read and proven again; and where
+    it hears the same samples, the prefix of an incremental encoder runs once for both.
 
     Raises
     ------
@@ -127,6 +141,7 @@ def verified(path: Path, pipeline: PipelineConfig, shelf: Shelf | None = None) -
         triton=triton_server(pipeline),
         incremental=pipeline.incremental,
         windows=pipeline.window_specs(),
+        company=shelf.company(bundle, pipeline, name),
     )
     try:
         if not shelf.proven(bundle, pipeline):
@@ -194,7 +209,7 @@ def build(
             check_variant(opened.bundle, Bundle.open(pipeline.variant))
             # A server has the bundle's encoder; the cheaper one, for when time is short, does without it.
             here = pipeline.model_copy(update={"engine": "local", "triton": None})
-            variant = verified(pipeline.variant, here, shelf)
+            variant = verified(pipeline.variant, here, shelf, f"{name} (variant)")
         decoder = make_decoder(opened, variant, pipeline, info)
     except BaseException:
         opened.engine.close()

@@ -92,7 +92,7 @@ class Pipeline:
     def open(self, shelf: Shelf) -> None:
         """Load and verify the bundle; raises what is wrong with it."""
         self._shelf = shelf
-        self._opened: Opened = verified(self._path, self._pipeline, shelf)
+        self._opened: Opened = verified(self._path, self._pipeline, shelf, self.name)
 
     def connect(
         self,
@@ -343,7 +343,7 @@ class Pipeline:
             "bundle": model.bundle.id,
             "bundle_path": str(model.path),
             "publish": self._publisher.endpoint,
-            "engine": model.engine.info.describe(),
+            "engine": model.what_runs(),
             "next_entry": self._follower.next,
             "behind": self._follower.behind,
             "segment": position[0] if position else None,
@@ -403,6 +403,7 @@ class Pipeline:
         self._feed.switch(model, swap.held)
         self._follower.grid = due_grid(model.decoder, self._pipeline)
         old.close()
+        model.join(self._shelf.prefixes)
         self._publisher.describe(model.description(self.name, self._info))
         segment, index = self._feed.position or (0, 0)
         details: dict[str, str | int | float | bool | None] = {

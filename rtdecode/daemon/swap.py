@@ -98,7 +98,7 @@ class Swap:
 
         def work() -> None:
             try:
-                opened = verified(path, pipeline)
+                opened = verified(path, pipeline, name=name)
                 try:
                     admit(opened)
                 except BaseException:

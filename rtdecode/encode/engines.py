@@ -14,7 +14,7 @@ from rtdecode.encode.kserve import TritonServer
 from rtdecode.encode.manifest import ClassifyHead, RetrieveHead
 from rtdecode.encode.onnx import WARMUP, Fallback, OnnxEngine
 from rtdecode.encode.openvino import OpenVinoEngine
-from rtdecode.encode.prefix_pool import PrefixPool
+from rtdecode.encode.prefix_pool import Company
 from rtdecode.encode.providers import OptionValue, find_provider
 from rtdecode.encode.tensorrt_native import TensorRtEngine
 from rtdecode.encode.triton import TritonEngine
@@ -41,8 +41,7 @@ def make_engine(
     triton: TritonServer | None = None,
     incremental: Literal["auto", "off"] = "auto",
     windows: Sequence[WindowSpec] = (),
-    prefixes: PrefixPool | None = None,
-    heard: str = "",
+    company: Company | None = None,
 ) -> Engine:
     """Make the engine for a bundle's encoder, warmed up, and check its shapes against the bundle.
 
@@ -61,7 +60,7 @@ def make_engine(
     incremental : {"auto", "off"}
         Whether the encoder works while it listens, where the bundle was split for that and the windows fit. What is
         done stands in the engine's `info`.
-    windows, prefixes, heard
+    windows, company
         As for `make_incremental`.
 
     Raises
@@ -100,9 +99,7 @@ def make_engine(
     if incremental == "off" or not isinstance(engine, WindowEngine):
         return engine
     try:
-        return make_incremental(
-            bundle, engine, windows=windows, threads=threads, spinning=spinning, prefixes=prefixes, heard=heard
-        )
+        return make_incremental(bundle, engine, windows=windows, threads=threads, spinning=spinning, company=company)
     except BaseException:
         engine.close()
         raise

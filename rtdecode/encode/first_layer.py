@@ -1,11 +1,25 @@
 """A first layer that is linear over a window's positions, summed up while they come."""
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
 from rtdecode.encode.manifest import Boundary, FirstLayer
-from rtdecode.encode.prefix import Floats, PrefixStream
+from rtdecode.encode.prefix import Floats
 from rtdecode.errors import BundleError
+
+
+class Positions(Protocol):
+    """What has been made of a stream: a `PrefixStream`, or an engine's share of one."""
+
+    def positions(self, start: int, first: int, stop: int) -> Floats | None:
+        """Positions [first, stop) of the window that begins at `start`; None where they are not to be had."""
+        ...
+
+    def gone(self, start: int, first: int) -> bool:
+        """Whether position `first` of the window that begins at `start` never will be there."""
+        ...
 
 
 class FirstSums:
@@ -76,7 +90,7 @@ class Sum:
         self.values = layer.start()
         self._done = 0
 
-    def take(self, stream: PrefixStream) -> bool:
+    def take(self, stream: Positions) -> bool:
         """Add the groups whose positions the stream holds; False where it does not hold the window's any more."""
         bounds = self._layer.bounds
         while self._done + 1 < len(bounds):

@@ -12,7 +12,8 @@ from rtdecode.encode.first_layer import FirstSums, Sum
 from rtdecode.encode.manifest import Split
 from rtdecode.encode.open_window import OpenWindow
 from rtdecode.encode.prefix import Bound, Floats, PrefixStream, arrays_of, check_layout
-from rtdecode.encode.prefix_pool import Prefix
+from rtdecode.encode.prefix_member import Member
+from rtdecode.encode.prefix_pool import Prefix, PrefixPool
 from rtdecode.encode.window_engine import check_window, finite
 from rtdecode.errors import EncodeError, EngineError
 from rtdecode.stream.early_steps import EarlySteps
@@ -51,6 +52,8 @@ class IncrementalEngine:
         Of the engine that encodes whole windows, whose numbers this one gives.
     words : str
         What is done, for `info`.
+    name : str
+        Whose it is, for others that share the prefix.
     """
 
     def __init__(
@@ -67,13 +70,14 @@ class IncrementalEngine:
         sfreq: float,
         whole: EngineInfo,
         words: str,
+        name: str = "",
     ) -> None:
         self._split, self._prefix, self._steps, self._layer = split, prefix, steps, layer
         self._sliding = tuple(one for one in windows if isinstance(one, Sliding))
         self._sfreq = sfreq
         self._info = replace(whole, more=(*whole.more, ("incremental", words)))
         self._length = whole.input_shape[0]
-        self._shared: PrefixStream | None = prefix.share() if self._sliding else None
+        self._shared: Member | None = Member(prefix, name) if self._sliding else None
         self._apart = prefix.stream(self._length)
         self._rest = Bound(rest, arrays_of(rest))
         self._check_rest(whole)
@@ -114,11 +118,26 @@ class IncrementalEngine:
         """What really runs."""
         return self._info
 
+    def sharing(self) -> dict[str, str | int]:
+        """With whom it shares the prefix now; on how many samples since the last gap it had to run it itself."""
+        if self._shared is None:
+            return {}
+        return {
+            "prefix_shared_with": ", ".join(self._shared.beside),
+            "prefix_samples_run": self._shared.made,
+            "prefix_samples_found": self._shared.found,
+        }
+
+    def join(self, pool: PrefixPool) -> None:
+        """Share the prefix from now on with the engines of this pool that hear the same."""
+        if self._shared is not None:
+            self._shared.join(pool.put(self._prefix))
+
     def restart(self, first_index: int) -> None:
         """Forget all state: the next conditioned sample is `first_index` and follows a gap (or nothing)."""
         self._next = first_index
         if self._shared is not None:
-            self._prefix.restart(first_index)
+            self._shared.restart(first_index)
         self._sums.clear()
         self._cursors = [SlidingCursor(one, 0, self._length, self._sfreq, first_index) for one in self._sliding]
         # A window that is whole only waits for the watermark; unless samples are counted from further back now.
@@ -129,7 +148,7 @@ class IncrementalEngine:
         """Take conditioned samples, shape (n, channels), in order, as they come."""
         self._next = first_index + len(samples)
         if self._shared is not None:
-            self._prefix.push(samples, first_index, self._steps)
+            self._shared.push(samples, first_index, self._steps)
             if self._layer is not None and not self._look_for_windows(first_index):
                 self.catch_up()
         for one in self._open.values():
@@ -170,6 +189,8 @@ class IncrementalEngine:
     def close(self) -> None:
         """Let go of the runtime. Safe to call twice."""
         self._closed = True
+        if self._shared is not None:
+            self._shared.leave()
 
     def _finish(self, window: NDArray[np.float32], first_index: int, *, heard: bool) -> Outputs:
         if self._closed:
@@ -191,7 +212,7 @@ class IncrementalEngine:
         stop = start + self._length
         known = self._open.get(start) if heard else None
         shared = self._shared if heard and self._in_shared(start) else None
-        stream = known.stream if known is not None and known.complete else shared
+        stream: PrefixStream | Member | None = known.stream if known is not None and known.complete else shared
         if stream is None or not stream.window(start, stop, self._positions):
             self._apart.restart(start, self._phase(start))
             self._apart.push(window, start)

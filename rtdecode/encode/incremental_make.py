@@ -1,10 +1,7 @@
 """From a bundle's split to the engine that works while it listens, checked against that for whole windows."""
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
-
-import msgspec
 
 from rtdecode.encode.arrays import read_array
 from rtdecode.encode.bundle import Bundle
@@ -15,7 +12,7 @@ from rtdecode.encode.incremental import IncrementalEngine
 from rtdecode.encode.incremental_fit import why_not
 from rtdecode.encode.manifest import Split, Unsplit, describe
 from rtdecode.encode.prefix import session
-from rtdecode.encode.prefix_pool import Prefix, PrefixPool
+from rtdecode.encode.prefix_pool import Company, Prefix, PrefixPool, key_of
 from rtdecode.encode.sessions import shared_weights
 from rtdecode.encode.window_engine import WindowEngine
 from rtdecode.errors import BundleError, GoldenError
@@ -30,8 +27,7 @@ def make_incremental(
     windows: Sequence[WindowSpec] = (),
     threads: int = 1,
     spinning: bool = False,
-    prefixes: PrefixPool | None = None,
-    heard: str = "",
+    company: Company | None = None,
 ) -> Engine:
     """The incremental engine of a bundle, where it has one and the windows fit; else `whole`, which says why.
 
@@ -45,10 +41,8 @@ def make_incremental(
         What is cut, where it is not the bundle's own windows.
     threads, spinning
         As for `OnnxEngine`.
-    prefixes : PrefixPool, optional
-        Where other engines of this process have put theirs.
-    heard : str
-        With `prefixes`: names the conditioned samples that the engine will hear.
+    company : Company, optional
+        Where there may be others that hear the same samples: they share the prefix.
 
     Raises
     ------
@@ -61,7 +55,7 @@ def make_incremental(
         whole.note("incremental", f"no: {reason}")
         return whole
     assert isinstance(split, Split)
-    engine = _engine(bundle, whole, split, specs, threads, spinning, prefixes or PrefixPool(), heard)
+    engine = _engine(bundle, whole, split, specs, threads, spinning, company or Company(PrefixPool(), "", ""))
     try:
         check_incremental(bundle, engine, whole)
     except GoldenError as error:
@@ -92,20 +86,17 @@ def _engine(
     windows: Sequence[WindowSpec],
     threads: int,
     spinning: bool,
-    prefixes: PrefixPool,
-    heard: str,
+    company: Company,
 ) -> IncrementalEngine:
     sfreq = bundle.conditioner().sfreq
-    length = whole.info.input_shape[0]
     steps = bundle.manifest.conditioning.window
     locked = [one for one in windows if isinstance(one, Locked)]
-    key = (bundle.files[split.prefix], hashlib.sha256(msgspec.json.encode(steps)).hexdigest(), heard)
-    prefix = prefixes.get(key)
+    shape = whole.info.input_shape
+    key = key_of(split, bundle.files[split.prefix], steps, shape, sfreq, threads, spinning, company.heard)
+    prefix = company.pool.get(key)
     if prefix is None:
         data, where = bundle.read(split.prefix), f"{bundle.source}: {split.prefix}"
-        prefix = prefixes.put(
-            key, Prefix(data, split, whole.info.input_shape, sfreq, threads, where, spinning=spinning)
-        )
+        prefix = company.pool.put(Prefix(data, split, shape, sfreq, threads, where, spinning=spinning, key=key))
 
     def load(name: str | None) -> Any:
         if name is None:
@@ -124,12 +115,13 @@ def _engine(
             load(split.rest),
             load(split.left),
             load(split.right),
-            steps=EarlySteps(steps, sfreq, locked[0].tmin if locked else 0.0, length),
+            steps=EarlySteps(steps, sfreq, locked[0].tmin if locked else 0.0, shape[0]),
             layer=layer,
             windows=windows,
             sfreq=sfreq,
             whole=whole.info,
             words=describe(split, sfreq),
+            name=company.name,
         )
     except (KeyError, IndexError, ValueError) as error:
         raise BundleError(f"{bundle.source}: the files of $.encoder.incremental do not fit it: {error}") from error

@@ -194,14 +194,18 @@ class PrefixStream:
                 array[one.left + kept - first : one.positions - one.right] = given[: last - kept]
         return True
 
-    def positions(self, start: int, first: int, stop: int) -> Floats | None:
+    def positions(self, start: int, first: int, stop: int, heard: int | None = None) -> Floats | None:
         """Positions [first, stop) of the one tensor of the boundary, of the window that begins at `start`; a view.
 
-        None where they are not there yet, or not any more.
+        None where they are not there yet, or not any more; with `heard`, also where their blocks hold that sample or
+        later ones.
         """
         one, ring = self._split.boundary[0], self._rings[0]
         base = (start - self._phase) // one.stride + one.delay
-        if start < self.first or base + stop > ring.next_index or base + first < ring.oldest_index:
+        due, block = ring.next_index, self._split.block
+        if heard is not None:
+            due = min(due, (heard - self._phase) // block * (block // one.stride))
+        if start < self.first or base + stop > due or base + first < ring.oldest_index:
             return None
         rows: Floats = ring.view(base + first, base + stop)
         return rows

@@ -1,20 +1,26 @@
 """Prefixes that several engines of one process share, because they hear the same samples."""
 
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet, WeakValueDictionary
+
+import msgspec
 
 from rtdecode.encode.manifest import Split
-from rtdecode.encode.prefix import Floats, PrefixStream, session
-from rtdecode.stream.early_steps import EarlySteps
+from rtdecode.encode.prefix import PrefixStream, session
+from rtdecode.encode.prefix_member import Member, Run
+from rtdecode.stream.steps import WindowStep
 
-#: Seconds of the shared stream that are kept beyond a window.
+#: Seconds by which an engine may be behind another and still find what that has had run.
 HISTORY_S = 2.0
+
+Key = tuple[str, ...]
 
 
 class Prefix:
-    """The first part of an encoder, and the one stream of it that engines share.
-
-    Engines that share one hear the same conditioned samples in lock-step: all of them hear a restart, or a piece of the
-    stream, before any hears what follows it. The first to tell counts; what the others tell again is done already.
+    """The first part of an encoder, and the engines whose samples it runs on.
 
     Parameters
     ----------
@@ -30,6 +36,8 @@ class Prefix:
         Threads inside one operator.
     what : str
         The file, for messages.
+    key : tuple of str
+        What all that share it have in common.
     """
 
     def __init__(
@@ -42,50 +50,91 @@ class Prefix:
         what: str,
         *,
         spinning: bool = False,
+        key: Key = (),
     ) -> None:
+        self.key = key
+        #: Samples of a window.
+        self.length = shape[0]
+        self.members: WeakSet[Member] = WeakSet()
         self._split = split
         self._session: Any = session(data, what, threads, spinning=spinning)
         self._channels = shape[1]
         self._kept = shape[0] + round(HISTORY_S * sfreq)
-        self._shared: PrefixStream | None = None
 
     def stream(self, samples: int) -> PrefixStream:
-        """A stream of one's own, which keeps the positions of so many samples."""
+        """A stream that is nobody else's, which keeps the positions of so many samples."""
         return PrefixStream(self._session, self._split, self._channels, samples)
 
-    def share(self) -> PrefixStream:
-        """The stream that all share."""
-        if self._shared is None:
-            self._shared = self.stream(self._kept)
-        return self._shared
+    def run(self, first_index: int) -> Run:
+        """One that others may share, from this sample on."""
+        return Run(self.stream(self._kept), first_index, self._kept)
 
-    def restart(self, first_index: int) -> None:
-        """As `PrefixStream.restart`, of the shared one; nothing where it has just begun there."""
-        shared = self.share()
-        if not shared.first == shared.next == first_index:
-            shared.restart(first_index)
-
-    def push(self, samples: Floats, first_index: int, steps: EarlySteps) -> None:
-        """As `PrefixStream.push`, of the shared one, after the window steps; what it has heard is not made again."""
-        shared = self.share()
-        if first_index + len(samples) > shared.next:
-            shared.push(steps(samples), first_index)
+    def runs(self) -> list[Run]:
+        """Those that are in use, the oldest first."""
+        return sorted({one.run for one in self.members if one.run is not None}, key=lambda run: run.serial)
 
 
 class PrefixPool:
-    """Finds the prefix that another engine has already.
-
-    Two share one where the file is the same to the byte, the window steps are the same, and the caller says, by an
-    identity of its own, that they hear the same conditioned samples.
-    """
+    """Finds the prefix that another engine of this process has already. For one thread."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, ...], Prefix] = {}
+        self._known: WeakValueDictionary[Key, Prefix] = WeakValueDictionary()
 
-    def get(self, key: tuple[str, ...]) -> Prefix | None:
-        """The one that was put there."""
+    def get(self, key: Key) -> Prefix | None:
+        """The one that was put there, while an engine has it."""
         return self._known.get(key)
 
-    def put(self, key: tuple[str, ...], prefix: Prefix) -> Prefix:
-        """Keep one for others."""
-        return self._known.setdefault(key, prefix)
+    def put(self, prefix: Prefix) -> Prefix:
+        """Keep one for others; the one that is there already, where there is one."""
+        return self._known.setdefault(prefix.key, prefix)
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """Where an engine looks for others that hear what it hears.
+
+    Parameters
+    ----------
+    pool : PrefixPool
+        Of its process.
+    heard : str
+        Names the conditioned samples. Engines of one name compare them; a name for too much costs time, nothing else.
+    name : str
+        Of the engine's owner, for the others' descriptions.
+    """
+
+    pool: PrefixPool
+    heard: str
+    name: str
+
+
+def key_of(
+    split: Split,
+    sums: str,
+    steps: Sequence[WindowStep],
+    shape: tuple[int, int],
+    sfreq: float,
+    threads: int,
+    spinning: bool,
+    heard: str,
+) -> Key:
+    """What engines must have in common to share a prefix: with `heard`, all that its positions are made of.
+
+    Parameters
+    ----------
+    split : Split
+        The layout of the prefix.
+    sums : str
+        SHA-256 of its file.
+    steps : sequence of WindowStep
+    shape : tuple of int
+        (time, channels) of a window.
+    sfreq : float
+        Rate of the samples, in Hz.
+    threads, spinning
+        Of the session.
+    heard : str
+        As for `Company`.
+    """
+    layout = (split.block, split.stride, split.states, split.boundary, steps, shape, sfreq, threads, spinning)
+    return sums, hashlib.sha256(msgspec.json.encode(layout)).hexdigest(), heard

@@ -7,6 +7,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 import zmq
 from daemon_kit import Session, children, endpoints_of, expected_windows, wait_for, window_key
@@ -14,16 +16,20 @@ from daemon_kit import Session, children, endpoints_of, expected_windows, wait_f
 from rtdecode.daemon.bus import Follow, Leave
 from rtdecode.daemon.rpc import Client
 from rtdecode.decoder import Decoder
-from rtdecode.encode.bundle import Bundle
+from rtdecode.encode.bundle import Bundle, write_bundle
 from rtdecode.encode.engines import make_engine
+from rtdecode.encode.manifest import ClassifyHead
+from rtdecode.encode.onnx import OnnxEngine
 from rtdecode.sources.recording import RecordingSource
 from rtdecode.wire.messages import Description, Event, Window
 from rtdecode.wire.payload import payload_digest
 from rtdecode.wire.results import ResultWriter
 from rtdecode.wire.subscriber import Subscriber
+from rtdecode_export.incremental.recompile import compile_bundle
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from incremental_kit import Net
 from lsl_outlet import Outlet
 
 pytestmark = pytest.mark.timeout(150)
@@ -255,3 +261,65 @@ def test_what_cannot_be_done_in_time_is_refused_with_figures(session: Session) -
     run = session.start("run", str(config))
     assert run.end() == 2, run.text
     assert "is predicted to take" in run.text
+
+
+# --- one stream, several pipelines ------------------------------------------------------------------------------------
+
+
+def convolutional(session: Session, folder: str, labels: tuple[str, ...]) -> Path:
+    """A bundle whose encoder works while it listens; bundles of other labels have the same prefix."""
+    plain = Bundle.open(session.bundle(f"plain-{folder}"))
+    golden = plain.array(plain.manifest.golden.windows)
+    net = Net(*golden.shape[1:], 3, "x")
+    net.x = net.add("Mul", [net.x, net.constant(1e5)])
+    net.conv(5, 1, 1, (0, 0), 6)
+    net.x = net.add("Elu", [net.x])
+    files: dict[str, Any] = {name: plain.read(name) for name in plain.files if name != "manifest.json"}
+    files["encoder.onnx"] = net.end("flat", "logits", 3)
+    engine = OnnxEngine(files["encoder.onnx"])
+    files["expected.npy"] = np.stack([engine.finish(window, 0)["logits"] for window in golden])
+    head = ClassifyHead(output="logits", labels=labels)
+    path: Path = session.folder / folder
+    write_bundle(path, msgspec.structs.replace(plain.manifest, heads=(head,)), files)
+    compile_bundle(path)
+    return path
+
+
+def test_pipelines_on_one_stream_run_a_prefix_once_and_give_what_each_gives_alone(
+    session: Session, everything: Everything
+) -> None:
+    bundle, other = convolutional(session, "bundle", ("a", "b", "c")), convolutional(session, "other", ("d", "e", "f"))
+    config = session.folder / "session.toml"
+    pipelines = {"first": "bundle", "second": "bundle", "third": "other"}
+    config.write_text(
+        '[session]\nexit_at_end = false\n[source]\nkind = "simulated"\nseconds = 6\nseed = 1\n[processes]\ndecode = 1\n'
+        + "".join(
+            f'[pipelines.{name}]\nbundle = "{folder}"\npublish = "ipc://p.out"\n' for name, folder in pipelines.items()
+        )
+    )
+    run = session.start("run", str(config), "--hold", "1")
+    everything.described(3)
+    run.ready()
+    engines = lambda: [one["engine"] for one in session.status(config, "first")["pipelines"].values()]  # noqa: E731
+    assert [one["prefix_shared_with"] for one in engines()] == ["second, third", "first, third", "first, second"]
+    go(session, config, "")
+    wait_for(lambda: len(everything.keys("second")) > 8, "windows")
+    before = engines()
+    assert (
+        sum(one["prefix_samples_run"] for one in before)
+        == max(one["prefix_samples_run"] + one["prefix_samples_found"] for one in before)
+        > 0
+    )
+    session.ask(config, "swap", "second", str(other))
+    wait_for(lambda: engines()[1]["prefix_shared_with"], "the new bundle's sharing")
+    everything.ended(*pipelines)
+    found = engines()
+    assert run.terminate() == 0, run.text
+    expected, new = (expected_windows(one, seconds=6, seed=1) for one in (bundle, other))
+    assert everything.digests("first") == expected
+    assert everything.digests("third") == new
+    assert everything.keys("second") == list(expected)
+    assert all(digest in (expected[key], new[key]) for key, digest in everything.digests("second").items())
+    heard = {one["prefix_samples_run"] + one["prefix_samples_found"] for one in (found[0], found[2])}
+    assert heard == {6 * 250}
+    assert found[0]["prefix_samples_run"] + found[2]["prefix_samples_run"] <= 6 * 250
