@@ -195,6 +195,7 @@ def engine_of(
         sfreq=sfreq,
         whole=info,
         words="",
+        same="this" if prefix is not None else "",
     )
 
 

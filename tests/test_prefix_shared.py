@@ -100,6 +100,8 @@ class Listening:
         before, self.at = self.at, min(self.at + n, len(self.samples))
         for one in (self.engine, self.alone):
             one.advance(self.samples[before : self.at], before)
+            if n % 2:
+                one.catch_up()
         first = max(self.first, before - TIME - 40)
         for start in range(first, self.at - TIME + 1):
             if start % 4 == 0 and (start + TIME > before or start % 3 == 0):  # now due, and some that waited
@@ -129,7 +131,7 @@ def test_whatever_engines_of_one_prefix_do_each_gives_what_it_gives_alone(
 ) -> None:
     pool = PrefixPool()
     prefix = pool.put(shared_prefix(kind, blocks))
-    swapped = engine(kind, blocks)
+    swapped = engine(kind, blocks, shared_prefix(kind, blocks))
     each = [
         Listening(one, engine(kind, blocks)) for one in (*(engine(kind, blocks, prefix) for _ in range(2)), swapped)
     ]
@@ -202,7 +204,7 @@ def test_who_falls_far_behind_runs_it_alone_and_goes_back_when_it_hears_the_same
 def test_one_that_was_swapped_in_shares_once_it_has_heard_a_window_beside_the_others() -> None:
     pool = PrefixPool()
     one, _ = pair(pool.put(shared_prefix("padded", 2)))
-    new = Listening(engine("padded", 2), engine("padded", 2))
+    new = Listening(engine("padded", 2, shared_prefix("padded", 2)), engine("padded", 2))
     for both in (one, new):
         both.push(100)
     new.engine.join(pool)
@@ -250,6 +252,20 @@ def test_nothing_is_made_of_samples_that_one_has_not_heard_itself() -> None:
     assert other.at == 50
 
 
+def test_sums_that_another_is_further_with_end_where_two_differ() -> None:
+    prefix = shared_prefix("sums", 1)
+    one, other = (Listening(engine("sums", 1, prefix), engine("sums", 1)) for _ in range(2))
+    for n in (30, 11):
+        one.push(n)
+    for n in (20, 11):
+        other.push(n)
+    one.engine.catch_up()
+    other.hear_otherwise(1)
+    other.push(9)
+    other.push(20)
+    assert other.engine.sharing()["prefix_shared_with"] == ""
+
+
 def test_a_window_from_before_a_gap_is_none_of_those_that_share() -> None:
     one, other = pair(shared_prefix("padded", 2))
     one.push(100)
@@ -267,7 +283,10 @@ def test_a_window_from_before_a_gap_is_none_of_those_that_share() -> None:
 
 def test_one_that_goes_over_takes_nothing_from_before_it_heard_the_same() -> None:
     pool = PrefixPool()
-    (one, _), new = pair(pool.put(shared_prefix("padded", 2))), Listening(engine("padded", 2), engine("padded", 2))
+    (one, _), new = (
+        pair(pool.put(shared_prefix("padded", 2))),
+        Listening(engine("padded", 2, shared_prefix("padded", 2)), engine("padded", 2)),
+    )
     new.hear_otherwise(0)
     new.samples[80:] = noise(0)[80:]
     for both in (one, new):
@@ -283,6 +302,21 @@ def test_one_that_goes_over_takes_nothing_from_before_it_heard_the_same() -> Non
 def same_run(one: Listening, other: Listening) -> bool:
     here, there = one.engine._shared, other.engine._shared
     return here is not None and there is not None and here.run is there.run
+
+
+def test_one_encoder_is_run_once_for_all_that_hear_a_window() -> None:
+    for kind in ("sums", "strides"):
+        prefix = shared_prefix(kind, 2)
+        one, other = (Listening(engine(kind, 2, prefix), engine(kind, 2)) for _ in range(2))
+        for at in range(0, 100, 10):
+            for both in (one, other):
+                for each in (both.engine, both.alone):
+                    each.advance(both.samples[at : at + 10], at)
+                for start in range(-(-max(0, at - TIME + 1) // 4) * 4, at + 10 - TIME + 1, 4):
+                    found = both.engine.finish(EARLY(both.samples[start : start + TIME]), start)["y"]
+                    assert found.tobytes() == both.finish(both.alone, start)
+                    found[:] = 0  # what somebody was given is his
+        assert [both.engine.sharing()["windows_found"] for both in (one, other)] == [0, 20]
 
 
 # --- in decoders ------------------------------------------------------------------------------------------------------

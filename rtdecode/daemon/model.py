@@ -147,6 +147,7 @@ def verified(path: Path, pipeline: PipelineConfig, shelf: Shelf | None = None, n
         if not shelf.proven(bundle, pipeline):
             check_golden(bundle, engine)
             shelf.prove(bundle, pipeline)
+            engine.restart(0)
         first_runs = _timed(bundle, engine) if pipeline.budget_ms is not None else ()
     except BaseException:
         engine.close()

@@ -89,6 +89,7 @@ class Sum:
         self._layer, self.start = layer, start
         self.values = layer.start()
         self._done = 0
+        self._ended = False
 
     def take(self, stream: Positions) -> bool:
         """Add the groups whose positions the stream holds; False where it does not hold the window's any more."""
@@ -102,10 +103,13 @@ class Sum:
         return not stream.gone(self.start, bounds[0])
 
     def end(self, positions: Floats) -> Floats:
-        """The sums of a window of which these are the positions; what was not added before is now."""
+        """The sums of a window of which these are the positions; what was not added before is now, and once."""
+        if self._ended:
+            return self.values
         bounds = self._layer.bounds
         for at in range(self._done, len(bounds) - 1):
             self._layer.add(self.values, positions[bounds[at] : bounds[at + 1]], bounds[at])
         self._done = len(bounds) - 1
         self._layer.edges(self.values, positions)
+        self._ended = True
         return self.values

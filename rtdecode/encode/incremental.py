@@ -54,6 +54,9 @@ class IncrementalEngine:
         What is done, for `info`.
     name : str
         Whose it is, for others that share the prefix.
+    same : str
+        What the rest is made of, by a hash of it all. Engines of one run that have this in common, too, share what they
+        make of a window; nothing where it is empty.
     """
 
     def __init__(
@@ -71,13 +74,14 @@ class IncrementalEngine:
         whole: EngineInfo,
         words: str,
         name: str = "",
+        same: str = "",
     ) -> None:
         self._split, self._prefix, self._steps, self._layer = split, prefix, steps, layer
         self._sliding = tuple(one for one in windows if isinstance(one, Sliding))
         self._sfreq = sfreq
         self._info = replace(whole, more=(*whole.more, ("incremental", words)))
         self._length = whole.input_shape[0]
-        self._shared: Member | None = Member(prefix, name) if self._sliding else None
+        self._shared: Member | None = Member(prefix, name, same) if self._sliding else None
         self._apart = prefix.stream(self._length)
         self._rest = Bound(rest, arrays_of(rest))
         self._check_rest(whole)
@@ -126,6 +130,7 @@ class IncrementalEngine:
             "prefix_shared_with": ", ".join(self._shared.beside),
             "prefix_samples_run": self._shared.made,
             "prefix_samples_found": self._shared.found,
+            "windows_found": self._shared.windows_found,
         }
 
     def join(self, pool: PrefixPool) -> None:
@@ -148,7 +153,10 @@ class IncrementalEngine:
         """Take conditioned samples, shape (n, channels), in order, as they come."""
         self._next = first_index + len(samples)
         if self._shared is not None:
+            run = self._shared.run
             self._shared.push(samples, first_index, self._steps)
+            if self._shared.run is not run:
+                self._sums.clear()  # others may have added to them what is not heard here
             if self._layer is not None and not self._look_for_windows(first_index):
                 self.catch_up()
         for one in self._open.values():
@@ -196,6 +204,10 @@ class IncrementalEngine:
         if self._closed:
             raise EngineError("the engine was closed; make a new one")
         check_window(window, first_index, self._info.input_shape)
+        shared = self._shared if heard and self._in_shared(first_index) else None
+        if shared is not None and (done := shared.outputs_of(first_index, first_index + self._length)) is not None:
+            self._sums.pop(first_index, None)
+            return done
         try:
             self._fill(window, first_index, heard=heard)
             if self._layer is not None:
@@ -205,7 +217,10 @@ class IncrementalEngine:
             self._rest.run()
         except Exception as error:  # the runtime's classes share no base; whatever it was, it is this window's failure
             raise EncodeError(f"window at sample {first_index}: {self._info.runtime} failed: {error}") from error
-        return finite({name: self._rest.arrays[name][0].copy() for name in self._outputs}, first_index)
+        outputs = finite({name: self._rest.arrays[name][0].copy() for name in self._outputs}, first_index)
+        if shared is not None:
+            shared.keep(first_index, first_index + self._length, outputs)
+        return outputs
 
     def _fill(self, window: Floats, start: int, *, heard: bool) -> None:
         """All positions of a window: those that were made before, those that padding touches, and what is missing."""
@@ -247,7 +262,8 @@ class IncrementalEngine:
             del self._sums[oldest]  # nobody asked for it: a gap, an artifact, a window that was skipped
         for cursor in self._cursors:
             while cursor.start < self._next:
-                self._sums.setdefault(cursor.start, Sum(self._layer, cursor.start))
+                if cursor.start not in self._sums:
+                    self._sums[cursor.start] = self._shared.sum_of(self._layer, cursor.start)
                 cursor.advance()
         return any(first_index < start + self._length <= self._next for start in self._sums)
 

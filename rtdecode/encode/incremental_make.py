@@ -1,7 +1,10 @@
 """From a bundle's split to the engine that works while it listens, checked against that for whole windows."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
+
+import msgspec
 
 from rtdecode.encode.arrays import read_array
 from rtdecode.encode.bundle import Bundle
@@ -58,6 +61,7 @@ def make_incremental(
     engine = _engine(bundle, whole, split, specs, threads, spinning, company or Company(PrefixPool(), "", ""))
     try:
         check_incremental(bundle, engine, whole)
+        engine.restart(0)  # what it heard is of no use to others
     except GoldenError as error:
         engine.close()
         raise GoldenError(f'{error}; whole windows are run with incremental = "off" (--no-incremental)') from error
@@ -77,6 +81,14 @@ def _why_not(bundle: Bundle, whole: WindowEngine, split: Split | Unsplit | None,
         return f"the prefix runs on the CPU, and the provider is {whole.info.provider}"
     steps = bundle.manifest.conditioning.window
     return why_not(windows, steps, bundle.conditioner().sfreq, split.stride)
+
+
+def _same(bundle: Bundle, split: Split) -> str:
+    """All that is behind the prefix: the files and the layout, whatever hop they were made for."""
+    files = [bundle.files[name] for name in (split.rest, split.left, split.right) if name is not None]
+    weights = "" if split.first is None else bundle.files[split.first.weights]
+    layout = msgspec.structs.replace(split, hop=None, share=0.0, at_finish=0.0, per_window=0.0)
+    return hashlib.sha256(msgspec.json.encode((files, weights, layout))).hexdigest()
 
 
 def _engine(
@@ -122,6 +134,7 @@ def _engine(
             whole=whole.info,
             words=describe(split, sfreq),
             name=company.name,
+            same=_same(bundle, split),
         )
     except (KeyError, IndexError, ValueError) as error:
         raise BundleError(f"{bundle.source}: the files of $.encoder.incremental do not fit it: {error}") from error

@@ -2,15 +2,19 @@
 
 Nobody has to say that they do, and they need not be in step: each compares what it hears with what was run, to the
 byte. A position of a prefix is made of its samples alone, in blocks counted from the segment's start, so whoever heard
-the same samples may take it, whenever and whatever else the other hears before or after.
+the same samples may take it, whenever and whatever else the other hears before or after. So it is with what the same
+rest of an encoder makes of the positions of a window.
 """
 
 import itertools
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rtdecode.encode.engine import Outputs
+from rtdecode.encode.first_layer import FirstSums, Sum
 from rtdecode.encode.prefix import Floats, PrefixStream
 from rtdecode.stream.early_steps import EarlySteps
 from rtdecode.stream.ring import Ring
@@ -19,6 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rtdecode.encode.prefix_pool import Prefix
+
+#: Windows whose outputs are kept for others.
+OUTPUTS = 32
+
+#: A rest of an encoder, and where a window begins.
+Window = tuple[str, int]
 
 _serials = itertools.count()
 
@@ -41,6 +51,9 @@ class Run:
         self.stream = stream
         #: Runs in the order in which they were begun.
         self.serial = next(_serials)
+        #: What was made of windows: sums while somebody adds to them, and outputs.
+        self.sums: WeakValueDictionary[Window, Sum] = WeakValueDictionary()
+        self.outputs: dict[Window, Outputs] = {}
         self._kept = kept
         self._heard: Ring | None = None  # before the window steps; none are kept for an engine that is alone
 
@@ -95,16 +108,21 @@ class Member:
         Whose runs it looks at.
     name : str
         Whose it is, for others' descriptions.
+    same : str
+        Names the rest of the encoder; empty where nothing that it makes is for others.
     """
 
-    def __init__(self, prefix: "Prefix", name: str) -> None:
+    def __init__(self, prefix: "Prefix", name: str, same: str = "") -> None:
         self.name = name
+        self._same = same
         self.prefix = prefix
         self.run: Run | None = None
         #: First sample of the run that it has heard, and the one that it hears next.
         self.first = self.next = 0
         #: Since the last restart: samples on which it had the prefix run, and those that it found done.
         self.made = self.found = 0
+        #: Windows since then that were encoded for another.
+        self.windows_found = 0
         self._look_at = 0
         self._differs = False
         prefix.members.add(self)
@@ -129,7 +147,7 @@ class Member:
         """Forget all; the next sample is `first_index` and follows a gap (or nothing). Others go on."""
         self.run = None
         self.first = self.next = self._look_at = first_index
-        self.made = self.found = 0
+        self.made = self.found = self.windows_found = 0
         self._differs = False
 
     def push(self, samples: Floats, first_index: int, steps: EarlySteps) -> None:
@@ -157,10 +175,37 @@ class Member:
             self._look_at = self.next + self.prefix.length
             self._go_over(self.run, steps)
 
+    def covers(self, start: int, stop: int) -> bool:
+        """Whether it has heard these samples of its run itself."""
+        return self.run is not None and start >= self.first and stop <= self.next
+
     def window(self, start: int, stop: int, out: "Sequence[Floats]") -> bool:
         """As `PrefixStream.window`, of what it has heard."""
-        heard = self.run is not None and start >= self.first and stop <= self.next
-        return heard and self.run is not None and self.run.stream.window(start, stop, out)
+        return self.run is not None and self.covers(start, stop) and self.run.stream.window(start, stop, out)
+
+    def sum_of(self, layer: FirstSums, start: int) -> Sum:
+        """The sums of a window: those to which another adds already, or new ones. They count once it is covered."""
+        made = Sum(layer, start)
+        return made if self.run is None or not self._same else self.run.sums.setdefault((self._same, start), made)
+
+    def outputs_of(self, start: int, stop: int) -> Outputs | None:
+        """What another has made of a window that this one has heard, too; None where there is none."""
+        if self.run is None or not self.covers(start, stop):
+            return None
+        outputs = self.run.outputs.get((self._same, start))
+        if outputs is None:
+            return None
+        self.windows_found += 1
+        return {name: value.copy() for name, value in outputs.items()}
+
+    def keep(self, start: int, stop: int, outputs: Outputs) -> None:
+        """Let others that have heard a window have what was made of it."""
+        if self.run is None or not self._same or len(self.prefix.members) < 2 or not self.covers(start, stop):
+            return
+        kept = self.run.outputs
+        kept[self._same, start] = {name: value.copy() for name, value in outputs.items()}
+        if len(kept) > OUTPUTS:
+            del kept[next(iter(kept))]
 
     def positions(self, start: int, first: int, stop: int) -> Floats | None:
         """As `PrefixStream.positions`, of what it has heard."""

@@ -310,6 +310,7 @@ def test_pipelines_on_one_stream_run_a_prefix_once_and_give_what_each_gives_alon
         == max(one["prefix_samples_run"] + one["prefix_samples_found"] for one in before)
         > 0
     )
+    assert sum(one["windows_found"] for one in before) > 0
     session.ask(config, "swap", "second", str(other))
     wait_for(lambda: engines()[1]["prefix_shared_with"], "the new bundle's sharing")
     everything.ended(*pipelines)
