@@ -333,6 +333,31 @@ def test_a_killed_sender_comes_back_as_another_segment(outlets: Callable[..., ls
         assert source.reconnects == 1
 
 
+def test_what_is_gathered_comes_in_one_piece_also_where_its_sender_dies(
+    outlets: Callable[..., lsl_outlet.Outlet],
+) -> None:
+    outlet = outlets()
+    with LslSource(name=outlet.name, timeout_s=30) as source:
+        outlet.push(ramp(10), 100 + np.arange(10) / 100)
+        read_until(source, samples(10))
+        puller = source._data._puller
+        assert puller is not None
+        source.gather(hostclock.now() + 60)
+
+        def die() -> None:
+            for k in range(2):
+                before = puller.arrived
+                outlet.push(ramp(15), 100.1 + (15 * k + np.arange(15)) / 100)
+                while puller.arrived == before:
+                    threading.Event().wait(0.01)
+            outlet.kill()
+
+        killed = threading.Thread(target=die)
+        killed.start()
+        assert [(chunk.first_index, len(chunk)) for chunk in chunks_of(read_until(source, samples(30)))] == [(10, 30)]
+        killed.join()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

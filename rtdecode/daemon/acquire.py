@@ -22,6 +22,7 @@ from rtdecode.config import Config, RecordingConfig, SimulatedConfig
 from rtdecode.config.processes import layout
 from rtdecode.daemon import bus, control
 from rtdecode.daemon.endpoints import endpoints, log_of, prepare
+from rtdecode.daemon.lane import Lanes, path_of
 from rtdecode.daemon.process import Stop
 from rtdecode.daemon.reader import READ_TIMEOUT_S, Reader
 from rtdecode.daemon.rpc import Server, bind
@@ -66,7 +67,7 @@ class Acquire:
         self._config = config
         self._stop = stop
         self._process = process
-        self._readers = [Reader(config, name, made[name]) for name in names]
+        self._readers = [Reader(config, name, made[name], alone=len(names) == 1) for name in names]
         self._of = {reader.name: reader for reader in self._readers}
         self._logger = structlog.get_logger()
         self._began = hostclock.now()
@@ -107,6 +108,11 @@ class Acquire:
             bind(publisher, found.samples)
             if self._config.bus.share is not None:
                 bind(publisher, self._config.bus.share)
+            path = path_of(found.samples)
+            # To read several in turn takes longer than to wake somebody.
+            self._lanes = Lanes(path) if path is not None and len(self._readers) == 1 else None
+            if self._lanes is not None:
+                stack.callback(self._lanes.close)
             log = stack.enter_context(contextlib.closing(Server[bus.LogRequest](context, found.log, bus.LogRequest)))
             if self._config.bus.share is not None:
                 bind(log.socket, log_of(self._config.bus.share))
@@ -122,7 +128,7 @@ class Acquire:
             stack.callback(self._closing.set)
             for reader in self._readers:
                 stack.callback(reader.close_recording)
-                reader.begin(publisher, resumed=resumed)
+                reader.begin(publisher, self._lanes, resumed=resumed)
             on_ready()
             if hold and any(self._waits(reader) for reader in self._readers):
                 self._hold(hold)
@@ -255,9 +261,13 @@ class Acquire:
         poller = zmq.Poller()
         poller.register(log.socket, zmq.POLLIN)
         poller.register(asked.socket, zmq.POLLIN)
+        if self._lanes is not None:
+            poller.register(self._lanes.socket, zmq.POLLIN)
         try:
             while not self._closing.is_set():
                 poller.poll(100)
+                if self._lanes is not None:
+                    self._lanes.accept()  # before the log: what it does not hold yet then comes by the lane
                 while (request := log.receive()) is not None:
                     self._answer_log(log, *request)
                 while (question := asked.receive()) is not None:

@@ -55,12 +55,13 @@ class Follow(_OfSource, tag="follow", frozen=True, kw_only=True):
 
     One that is elsewhere (`remote`) is not waited for at the start. Where its windows are due at raw samples of a
     segment that are `first` and whole numbers of `every` behind it, it need not hear of others before (`every` 0:
-    of all, at once).
+    of all, at once): `lead` seconds before those can be here is soon enough for the ones before.
     """
 
     name: str
     every: int = 0
     first: int = 0
+    lead: float = 1.0
     remote: bool = False
 
 

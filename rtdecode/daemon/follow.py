@@ -82,6 +82,8 @@ class Follower:
         self.tap = inbox.tap(source)
         #: At which samples windows are due: every so many, from which on; (0, 0) where that cannot be said.
         self.grid = (0, 0)
+        #: How long before those the samples before them are wanted, in seconds.
+        self.lead = 1.0
         self.run = 0
         self.base = 0
         self.next = 0
@@ -110,6 +112,7 @@ class Follower:
                 continue
             self.run = state.run
             assert state.info is not None
+            self._inbox.open_lane()
             return state.info
 
     def read(self, limit: int) -> Iterator[Arrival | Lost | Restarted | Heard]:
@@ -160,7 +163,7 @@ class Follower:
     @property
     def _follows(self) -> bus.Follow:
         every, first = self.grid
-        return bus.Follow(name=self._name, source=self._source, every=every, first=first)
+        return bus.Follow(name=self._name, source=self._source, every=every, first=first, lead=self.lead)
 
     def here(self) -> None:
         """Tell *acquire* now and then that we are still at it: its log must not go while we have live samples to do."""
@@ -229,6 +232,7 @@ class Follower:
         self.base = self._segment + 1
         self.next = 0
         self.behind = True
+        self._inbox.open_lane()
         return Restarted()
 
     def info(self) -> StreamInfo:

@@ -1,6 +1,7 @@
 """One process's subscription to an *acquire*: live messages of its sources, each for the followers that want it.
 
-A process that runs many pipelines thus polls one socket, and not one for each.
+A process that runs many pipelines thus polls one socket, and not one for each. Where *acquire* has a lane (see
+`rtdecode.daemon.lane`), messages come by that, and the subscription stands in when it is over.
 """
 
 from collections import deque
@@ -11,6 +12,7 @@ import zmq
 from rtdecode import hostclock
 from rtdecode.daemon import bus
 from rtdecode.daemon.endpoints import Endpoints
+from rtdecode.daemon.lane import Lane, path_of
 from rtdecode.daemon.rpc import Client
 
 #: Live messages that wait while windows are encoded, for each follower; what does not fit is in the log.
@@ -49,6 +51,10 @@ class Inbox:
         self.socket.setsockopt(zmq.RCVHWM, QUEUED)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.connect(found.samples)
+        self._lane: Lane | None = None
+        self._path = path_of(found.samples)
+        #: Whether `socket` or the lane took the other's place since somebody last looked.
+        self.renewed = False
         self._taps: dict[bytes, tuple[bytes, list[Tap]]] = {}
         self._heard: list[Tap] = []
 
@@ -59,9 +65,34 @@ class Inbox:
             topic = bus.topic(kind, source)
             if topic not in self._taps:
                 self._taps[topic] = kind.encode(), []
-                self.socket.setsockopt(zmq.SUBSCRIBE, topic)
+                if self._lane is None:
+                    self.socket.setsockopt(zmq.SUBSCRIBE, topic)
             self._taps[topic][1].append(tap)
         return tap
+
+    @property
+    def readable(self) -> Any:
+        """What to poll."""
+        return self.socket if self._lane is None else self._lane.socket
+
+    def open_lane(self) -> None:
+        """Hear *acquire* by its lane from now on, where it has one. What was missed on the way is in its log."""
+        if self._path is None or self._lane is not None:
+            return
+        try:
+            self._lane = Lane(self._path)
+        except OSError:
+            return
+        self.renewed = True
+        for topic in self._taps:
+            self.socket.setsockopt(zmq.UNSUBSCRIBE, topic)
+
+    def _close_lane(self, lane: Lane) -> None:
+        lane.close()
+        self._lane = None
+        self.renewed = True
+        for topic in self._taps:
+            self.socket.setsockopt(zmq.SUBSCRIBE, topic)
 
     def leave(self, tap: Tap) -> None:
         """Nobody reads this one any more."""
@@ -82,6 +113,12 @@ class Inbox:
 
     def _receive(self) -> list[Tap]:
         heard: list[Tap] = []
+        if self._lane is not None:
+            while (packet := self._lane.receive()) is not None:
+                heard += self._deliver(packet)
+            if not self._lane.over:
+                return heard
+            self._close_lane(self._lane)
         while True:
             try:
                 frames = self.socket.recv_multipart(zmq.NOBLOCK)
@@ -100,5 +137,7 @@ class Inbox:
 
     def close(self) -> None:
         """Let go of the sockets."""
+        if self._lane is not None:
+            self._lane.close()
         self.socket.close()
         self.client.close()

@@ -3,6 +3,7 @@
 What it has to say about itself, and about the session, goes out as events on its own topic.
 """
 
+import math
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -16,11 +17,13 @@ from rtdecode import hostclock
 from rtdecode.config import Config
 from rtdecode.daemon import bus
 from rtdecode.daemon.account import SourceAccount
+from rtdecode.daemon.arrival import NextArrival
+from rtdecode.daemon.lane import Lanes
 from rtdecode.daemon.log import ReplayLog
 from rtdecode.daemon.recording import ERRORS, Recording
 from rtdecode.errors import ProcessError
-from rtdecode.signal import Batch, Notice, SourceState, StreamInfo
-from rtdecode.sources.base import Peeking, Source
+from rtdecode.signal import Batch, Chunk, Notice, SourceState, StreamInfo
+from rtdecode.sources.base import Gathering, Peeking, Source
 from rtdecode.wire.framing import encode
 from rtdecode.wire.messages import Event
 
@@ -29,6 +32,10 @@ READ_TIMEOUT_S = 0.1
 
 #: A read that took so much longer than it was asked to says that we were held up, not that the source was silent.
 HELD_UP_S = 0.1
+
+#: Samples by which no window is due are handed on together, those of so many seconds at most; and so long before the
+#: decoders want them, since that takes a while.
+GATHER_S, HAND_ON_S = 0.1, 0.001
 
 #: States of a source that its user should see in the log at a glance.
 TROUBLE = frozenset({SourceState.STALLED, SourceState.RECOVERING, SourceState.CHANGED})
@@ -48,9 +55,11 @@ class Reader:
         The source; empty where it is the only one.
     source : Source
         Not yet open.
+    alone : bool
+        Whether the one who reads waits for this source, and not for others besides.
     """
 
-    def __init__(self, config: Config, name: str, source: Source) -> None:
+    def __init__(self, config: Config, name: str, source: Source, *, alone: bool = True) -> None:
         self.name = name
         #: Whether nothing more will come.
         self.over = False
@@ -67,6 +76,7 @@ class Reader:
         self._stall_s = config.inputs[name].stall_s
         self._source = source
         self._peek = source.waiting if isinstance(source, Peeking) else None
+        self._gather = source.gather if alone and isinstance(source, Gathering) else None
         self._log = ReplayLog(config.bus.log_seconds, round(config.bus.log_mb * 1e6))
         self._run = secrets.randbits(32) or 1
         self._topics = bus.topic(bus.SAMPLES_TOPIC, name), bus.topic(bus.EVENT_TOPIC, name)
@@ -77,6 +87,7 @@ class Reader:
         self._look_at = 0.0
         self._wanted = 0
         self._grids: dict[str, tuple[int, int]] = {}
+        self._leads: dict[str, float] = {}
         self._info: StreamInfo | None = None
 
     def open(self) -> None:
@@ -87,8 +98,8 @@ class Reader:
         """Let go of the source."""
         self._source.close()
 
-    def begin(self, publisher: "zmq.Socket[Any]", *, resumed: bool) -> None:
-        """What it gives goes out by `publisher` from now on, and is recorded where that is asked for.
+    def begin(self, publisher: "zmq.Socket[Any]", lanes: Lanes | None, *, resumed: bool) -> None:
+        """What it gives goes out by `publisher` and `lanes` from now on, and is recorded where that is asked for.
 
         Raises
         ------
@@ -96,7 +107,7 @@ class Reader:
             It is to be recorded from the start, and no file can be begun; where the session has not `resumed`.
         """
         assert self._info is not None
-        self._publisher = publisher
+        self._publisher, self._lanes = publisher, lanes
         if self._config.recording is not None:
             self.recording = Recording(self._config, self._info, self._source.origins, self.name)
             if not resumed:
@@ -113,6 +124,7 @@ class Reader:
         assert self._info is not None
         self.phase = ""
         self._account = SourceAccount(hostclock.now(), self._info.sfreq, self._stall_s)
+        self._expected = NextArrival(1 / self._info.sfreq)
 
     # --- samples ------------------------------------------------------------------------------------------------------
 
@@ -152,6 +164,21 @@ class Reader:
         self._say(self._account.took(batch, now, held_up=now - asked > timeout + HELD_UP_S))
         self._look_at = now + min(READ_TIMEOUT_S, self._account.wait(now))
         self._wanted = self._next_wanted()
+        if self._gather is not None and batch.chunk is not None and len(batch.chunk):
+            self._gather(self._together_until(batch.chunk))
+
+    def _together_until(self, newest: Chunk) -> float:
+        """Host time up to which samples need not be handed on one by one; minus infinity where somebody waits for each.
+
+        They leave the sender's connection at once, so that none is lost with it. What is spared is the way from here
+        to the decoders; and what is done for these early, shortly before a window's last samples, is soon done for
+        those: the code and its data are in the caches.
+        """
+        missing = self._wanted - self._position[1]
+        if missing <= 0:
+            return -math.inf
+        at = self._expected.earliest(newest, missing) - max(self._leads.values()) - HAND_ON_S
+        return min(at, newest.arrived + GATHER_S) if at == at else -math.inf
 
     def _hand_on(self, batch: Batch) -> None:
         """A batch on its way: to the recorder, the subscribers, the log. First of all: nothing may hold samples up."""
@@ -167,8 +194,13 @@ class Reader:
     def _send(self, batch: Batch, *, end: bool = False) -> None:
         now = hostclock.now()
         frames = bus.samples_frames(batch, self._run, self._log.next, self._position, now, end=end)
-        self._publisher.send_multipart([self._topics[0], *frames[1:]])
+        self._publish([self._topics[0], *frames[1:]])
         self._log.append(frames, now)
+
+    def _publish(self, frames: list[bytes]) -> None:
+        if self._lanes is not None:
+            self._lanes.send(frames)
+        self._publisher.send_multipart(frames)
 
     @property
     def _position(self) -> tuple[int, int]:
@@ -226,7 +258,7 @@ class Reader:
             details={k: v.item() if isinstance(v, np.float64) else v for k, v in (details or {}).items()},
         )
         self.events += 1
-        self._publisher.send_multipart([self._topics[1], *encode(bus.EVENT_TOPIC, message)[1:]])
+        self._publish([self._topics[1], *(bytes(frame) for frame in encode(bus.EVENT_TOPIC, message)[1:])])
         if self.recording is not None:
             self.recording.event(message)
         log = self._logger.error if event in ERRORS else self._logger.warning if trouble else self._logger.info
@@ -255,11 +287,13 @@ class Reader:
                 self.asked = hostclock.now()
                 self.followers.add(name)
                 self._grids[name] = request.every, request.first
+                self._leads[name] = request.lead
                 if not request.remote:
                     self.asked_for.add(name)
             case bus.Leave(name=name):
                 self.followers.discard(name)
                 self._grids.pop(name, None)
+                self._leads.pop(name, None)
         return state, ()
 
     def status(self) -> dict[str, Any]:

@@ -56,6 +56,15 @@ MUCH = 1 << 62
 
 
 @runtime_checkable
+class Gathering(Protocol):
+    """A source that can give together what comes one by one, for one who does not need each at once."""
+
+    def gather(self, until: float) -> None:
+        """Samples that come up to this host time may be given together by the next `read`, a little after it."""
+        ...
+
+
+@runtime_checkable
 class Peeking(Protocol):
     """A source that tells cheaply whether `read` would give something, for one who reads many in turn."""
 

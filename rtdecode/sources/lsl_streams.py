@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import math
 import socket
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rtdecode import hostclock
 from rtdecode.errors import SourceError, StreamNotFoundError
 from rtdecode.sources.declare import RawChannel
 
@@ -217,9 +219,9 @@ def reachable(found: Any) -> Iterator[None]:
 class Puller:
     """Pulls samples of a numeric stream.
 
-    A pull waits for the first sample and then takes what else is there. liblsl hands out nothing any more once it has
-    noticed that the sender is gone, not even what it has already copied into the caller's memory during that very call;
-    that part is recognised here by its stamps, and given.
+    A pull waits for the first sample and then takes what else is there, or comes until a given time. liblsl hands out
+    nothing any more once it has noticed that the sender is gone, not even what it has already copied into the caller's
+    memory during that very call; that part is recognised here by its stamps, and given.
 
     Parameters
     ----------
@@ -242,21 +244,36 @@ class Puller:
         self._others = self._arguments(1, max_samples)
         self._result = ctypes.byref(self._code)
         self.lost = False
+        #: Host time at which the newest sample was in our hands.
+        self.arrived = math.nan
 
-    def pull(self, timeout: float) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    def pull(self, timeout: float, until: float = -math.inf) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
         """Samples, shape (n, channels), and raw stamps, shape (n,), as soon as there is one.
 
-        Once `lost` is set, nothing will come any more.
+        Those that come up to the host time `until` are given with it: they leave liblsl's hands at once, and those of
+        the caller are spared. Once `lost` is set, nothing will come any more.
         """
-        n = self._once(self._first, ctypes.c_double(timeout), 0)
-        if not n:
-            return self._values[:0], self._stamps[:0]
-        if not self.lost:
-            n += self._once(self._others, _AT_ONCE, 1)
+        n = self._take(0, timeout)
+        while n and not self.lost and n < len(self._stamps) - 1 and (left := until - hostclock.now()) > 0:
+            if not (more := self._take(n, left)):
+                break
+            n += more
         stamps = self._stamps[:n]
         taken = self._values[:n].copy(), stamps.copy()
         stamps.fill(np.nan)
         return taken
+
+    def _take(self, begin: int, timeout: float) -> int:
+        """Put samples into our memory from `begin` on: the next one, and those that are there by then; how many."""
+        first, others = self._first, self._others
+        if begin:
+            first, others = self._arguments(begin, begin + 1), self._arguments(begin + 1, len(self._stamps))
+        n = self._once(first, ctypes.c_double(timeout), begin)
+        if n and not self.lost:
+            n += self._once(others, _AT_ONCE, begin + 1)
+        if n:
+            self.arrived = hostclock.now()
+        return n
 
     def _arguments(self, begin: int, stop: int) -> tuple[Any, ...]:
         values, stamps = self._values[begin:stop], self._stamps[begin:stop]
