@@ -348,6 +348,12 @@ class Decoder:
         """What happened to the stream since the last call: holes and what they cost, windows that turned out wrong."""
         return self._intake.incidents()
 
+    def catch_up(self) -> None:
+        """Do what the encoder has put off; for when nothing else is to be done. Changes no result."""
+        self.engine.catch_up()
+        if self.variant is not None:
+            self.variant.engine.catch_up()
+
     # --- out ----------------------------------------------------------------------------------------------------------
 
     def encode(self, task: Task, *, variant: bool = False) -> Result:
@@ -370,6 +376,12 @@ class Decoder:
         return self._result(
             due, task.at, status, reason, encoded, outputs, heads, variant=by is not None, fell_back=fell_back
         )
+
+    def rehearse(self, result: Result) -> None:
+        """Go through what `encode` does, with an earlier result: shortly before a window is due. Changes no result."""
+        self.engine.rehearse()
+        for head in self.heads:
+            head(result.outputs)
 
     def skip(self, task: Task, reason: str) -> Result:
         """Give up a window that `advance` gave."""

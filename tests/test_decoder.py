@@ -44,6 +44,10 @@ class TapEngine:
     def advance(self, samples: NDArray[np.float32], first_index: int) -> None:
         self.advanced.append((first_index, samples.copy()))
 
+    def catch_up(self) -> None: ...
+
+    def rehearse(self) -> None: ...
+
     def begin(self, first_index: int, samples: NDArray[np.float32]) -> None: ...
 
     def apart(self, window: NDArray[np.float32], first_index: int) -> Outputs:

@@ -8,6 +8,7 @@ import contextlib
 import gc
 import math
 import os
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -44,6 +45,9 @@ RECONNECT_S = 1.5
 
 #: How often, at least, subscribers, questions and clocks are looked at while there is always something to decode.
 UPKEEP_S = 0.02
+
+#: So long before a window's last samples can come, nothing but a rehearsal is waited for.
+REHEARSE_WITHIN_S = 0.006
 
 
 class Decode:
@@ -155,16 +159,12 @@ class Decode:
     # --- the loop -----------------------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
-        everything, beside = zmq.Poller(), zmq.Poller()
-        for inbox in self._inboxes.values():
-            everything.register(inbox.socket, zmq.POLLIN)
-        for socket in (*(publisher.socket for publisher in self._publishers.values()), self._asked.socket):
-            everything.register(socket, zmq.POLLIN)
-            beside.register(socket, zmq.POLLIN)
-        everything.register(self._stop.socket, zmq.POLLIN)
-        beside.register(self._stop.socket, zmq.POLLIN)
+        everything, beside = self._pollers()
         while not self._stop.requested and not self._over:
+            if any(inbox.renewed for inbox in self._inboxes.values()):
+                everything, beside = self._pollers()
             patience, quiet = self._patience_ms(), self._quiet_ms()
+            self._rehearse()
             readable = dict(beside.poll(min(patience, quiet)) if quiet > 0 else everything.poll(patience))
             # Windows first: what is to be done now and then may wait for them, and they for nothing.
             self._sort()
@@ -181,7 +181,21 @@ class Decode:
             if self._asked.socket in readable:
                 self._answer_all()
             self._look_at_clocks()
+            if not self._queue:
+                self._catch_up()
         self._finish()
+
+    def _pollers(self) -> tuple[zmq.Poller, zmq.Poller]:
+        """For everything that can come, and for all but samples."""
+        everything, beside = zmq.Poller(), zmq.Poller()
+        for inbox in self._inboxes.values():
+            inbox.renewed = False
+            everything.register(inbox.readable, zmq.POLLIN)
+        others = (*(publisher.socket for publisher in self._publishers.values()), self._asked.socket, self._stop.socket)
+        for socket in others:
+            everything.register(socket, zmq.POLLIN)
+            beside.register(socket, zmq.POLLIN)
+        return everything, beside
 
     @property
     def _over(self) -> bool:
@@ -193,6 +207,15 @@ class Decode:
         if self._queue:
             return 0
         return math.ceil(1e3 * min(max(0.0, self._clocks_at - hostclock.now()), HEALTH_EVERY_S))
+
+    def _rehearse(self) -> None:
+        """Have what the next window takes in the caches when it comes, where there is nothing else to do until then."""
+        if len(self._pipelines) > 1:
+            return
+        for pipeline in self._pipelines.values():
+            if (wait := pipeline.rehearse_at - hostclock.now()) < REHEARSE_WITHIN_S:
+                time.sleep(max(0.0, wait))
+                pipeline.rehearse()
 
     def _quiet_ms(self) -> int:
         """How long no sample can make a window due. What comes meanwhile is taken together, and costs less."""
@@ -216,6 +239,14 @@ class Decode:
                     self._put(pipeline)
                 else:
                     self._clocks_at = min(self._clocks_at, until)
+
+    def _catch_up(self) -> None:
+        """What pipelines have put off, one after the other as long as nothing comes."""
+        for pipeline in self._pipelines.values():
+            if pipeline.catch_up() and len(self._pipelines) > 1:
+                self._sort()
+                if self._queue:
+                    return
 
     def _put(self, pipeline: Pipeline) -> None:
         if not pipeline.queued:

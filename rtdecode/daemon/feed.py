@@ -13,6 +13,7 @@ from rtdecode.daemon.announcer import Announcer
 from rtdecode.daemon.follow import Arrival, Lost
 from rtdecode.daemon.model import Model
 from rtdecode.daemon.output import Output
+from rtdecode.daemon.pace import Pace
 from rtdecode.daemon.progress import Account
 from rtdecode.daemon.published import Published
 from rtdecode.daemon.swap import MARGIN_S, lost_reason
@@ -25,21 +26,6 @@ from rtdecode.wire.results import wire_window
 #: Why a window is a gap whose samples went with *acquire*; and why one is skipped that went with the log.
 RESTARTED = "acquire was started again before it was decoded"
 UNREAD = "its samples left the log while no process decoded"
-
-
-#: Samples by which no window is due need wake nobody for so many seconds; and so long before a window's last sample can
-#: be here, what came is taken: the last one then finds all else done.
-QUIET_S, LEAD_S = 0.05, 0.0025
-
-#: What taking samples costs is remembered for so many chunks, more or less. Where it is more than this share of real
-#: time, none wait: the encoder works while it listens, and has no time to lose.
-REMEMBERED, LOAD = 50, 0.2
-
-#: How fast the quickest delivery is forgotten, in seconds for each chunk.
-FORGOTTEN_S = 1e-5
-
-#: Delays of live samples, in seconds. Beyond them stamps are not of this host's clock.
-DELAYS_S = (-0.01, 1.0)
 
 
 class Feed:
@@ -62,11 +48,8 @@ class Feed:
         self.position: tuple[int, int] | None = None
         #: The source has ended.
         self.ended = False
-        #: Host time before which no window can become due; minus infinity where that is not known.
-        self.quiet_until = -math.inf
-        self._quickest = math.inf
-        self._period = _period_of(model)
-        self._busy_s, self._busy_n = 0.0, 1.0  # seconds that lately went into taking samples, and how many those were
+        #: When it wants samples, and a rehearsal.
+        self.pace = Pace(_period_of(model))
         self._account = account
         self._output = output
         self._announcer = announcer
@@ -77,7 +60,7 @@ class Feed:
     def take(self, entry: Arrival, attend: Callable[[], object]) -> None:
         """Take samples, and hand on the windows that they make due; `attend` is called while a queue is emptied."""
         batch, chunk, decoder, account = entry.batch, entry.batch.chunk, self.model.decoder, self._account
-        self.quiet_until = -math.inf
+        self.pace.unknown()
         new = entry.seq >= account.progress.taken  # not taken by a process before this one
         if chunk is not None and len(chunk):
             self.newest = float(chunk.stamps[-1])
@@ -104,36 +87,23 @@ class Feed:
             self._published.note(item)
         self._output.take(items, entry.received)
         if chunk is not None and len(chunk):
-            self._plan(chunk, took)
+            patient = self.pace.took(took, len(chunk))
+            self.model.decoder.may_wait(patient)
+            self.pace.plan(chunk, self.model.decoder.wanting, hostclock.now(), patient=patient)
         if entry.end:
             self._output.drain(attend=attend)
             self.ended = True
             self._announcer.say("end", "the source has ended")
 
-    def _plan(self, chunk: Chunk, took: float) -> None:
-        """Find out from when on the samples that make a window due can be here, and what came is to be taken before."""
-        decoder, period = self.model.decoder, self._period
-        self._busy_s += took - self._busy_s / REMEMBERED
-        self._busy_n += len(chunk) - self._busy_n / REMEMBERED
-        each = self._busy_s / self._busy_n
-        decoder.may_wait(each < LOAD * period)
-        arrived, missing = chunk.arrived, decoder.wanting
-        delay = arrived - self.newest
-        if not missing > 0 or not DELAYS_S[0] < delay < DELAYS_S[1]:
-            return
-        self._quickest = min(delay, self._quickest + FORGOTTEN_S)
-        until = min(self.newest + missing * period + self._quickest - LEAD_S, arrived + QUIET_S)
-        self.quiet_until = until - 2 * each * min(missing, QUIET_S / period)
-
     def lost(self, entry: Lost) -> None:
         """Entries of the log were never seen here."""
-        self.quiet_until = -math.inf
+        self.pace.unknown()
         self._say_lost(lost_reason(entry), entry.first, entry.stop)
         self.model.decoder.lost(lost_reason(entry))
 
     def interrupted(self) -> None:
         """*acquire* was started again: what has begun gets no more samples."""
-        self.quiet_until = -math.inf
+        self.pace.unknown()
         if self.ended:
             return
         account, progress, decoder = self._account, self._account.progress, self.model.decoder
@@ -167,7 +137,7 @@ class Feed:
             What it gave on the way, and when it had the samples.
         """
         self.model = model
-        self.quiet_until = -math.inf
+        self.pace.unknown()
         self._output.use(model)
         results = [result for result, _ in held]
         self._account.swapped(str(model.path), results, self._published.newest, self.newest + MARGIN_S)

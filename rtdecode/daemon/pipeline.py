@@ -78,6 +78,7 @@ class Pipeline:
         self._logger = structlog.get_logger().bind(pipeline=name)
         self._began = hostclock.now()
         self._swap: Swap | None = None
+        self._put_off = False
         self._next_health = 0.0
         self._earlier = file.load()
         self._path = self._bundle()
@@ -207,13 +208,13 @@ class Pipeline:
     @property
     def quiet_until(self) -> float:
         """Host time before which no sample can make a window due: until then samples need wake nobody."""
-        return -math.inf if self.busy or self._swap is not None or self._feed.ended else self._feed.quiet_until
+        return -math.inf if self.busy or self._swap is not None or self._feed.ended else self._feed.pace.quiet_until
 
     @property
     def idle_until(self) -> float:
         """The same, of messages that are here already: until then they may wait for others."""
         holds = self._swap is None and not (self._feed.ended or self._follower.behind or self._output.waiting)
-        return self._feed.quiet_until if holds else -math.inf
+        return self._feed.pace.quiet_until if holds else -math.inf
 
     def stagger(self, share: float) -> None:
         """Give health at its own time within each period, `share` of it from now on: not all pipelines at once."""
@@ -222,6 +223,7 @@ class Pipeline:
     def here(self) -> None:
         """Tell *acquire* now and then that its log is still needed."""
         if not self._feed.ended:
+            self._follower.lead = min(self._feed.pace.lead, 1.0)
             self._follower.here()
 
     def say(self, news: News) -> None:
@@ -233,6 +235,7 @@ class Pipeline:
         self._take_what_came(attend)
         self._output.work()
         self._output.save()
+        self._put_off = self._feed.pace.rehearse_at == math.inf
         if news := self._file.news():
             self._announcer.say("account not kept", news)
         for one in self._output.news():
@@ -241,6 +244,26 @@ class Pipeline:
             self._switch(self._swap, attend)
         if hostclock.now() >= self._next_health:
             self._health()
+
+    @property
+    def rehearse_at(self) -> float:
+        """Host time shortly before a window's last samples can be here; infinity where that is not known."""
+        return math.inf if self.busy else self._feed.pace.rehearse_at
+
+    def rehearse(self) -> None:
+        """Go through what a window takes."""
+        self._feed.pace.rehearse_at = math.inf
+        began = hostclock.now()
+        self._output.rehearse()
+        self._feed.pace.rehearsed(hostclock.now() - began)
+
+    def catch_up(self) -> bool:
+        """Do what was put off; whether there was anything. For when nothing waits."""
+        if not self._put_off:
+            return False
+        self._put_off = False
+        self._feed.model.decoder.catch_up()
+        return True
 
     def _take_what_came(self, attend: Callable[[], object]) -> bool:
         """Samples from the bus, or from the log until it has no more; whether there were any."""

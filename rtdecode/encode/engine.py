@@ -85,6 +85,14 @@ class Engine(Protocol):
         """Take conditioned samples, shape (n, channels), in order, as they come."""
         ...
 
+    def catch_up(self) -> None:
+        """Do what has not been done yet of what can be done before a window is due: nothing else is to be done now."""
+        ...
+
+    def rehearse(self) -> None:
+        """A window will be due shortly: have what `finish` uses in the caches, where that is cheap."""
+        ...
+
     def begin(self, first_index: int, samples: NDArray[np.float32]) -> None:
         """A marker-locked window will be due that begins at `first_index`.
 
@@ -136,6 +144,12 @@ class StatelessEngine(ABC):
 
     def advance(self, samples: NDArray[np.float32], first_index: int) -> None:  # noqa: B027  nor to prepare
         """Nothing: the window is encoded whole when it is due."""
+
+    def catch_up(self) -> None:  # noqa: B027  nothing was put off
+        """Nothing: there is nothing to do before a window is due."""
+
+    def rehearse(self) -> None:  # noqa: B027  it would take as long as the window itself
+        """Nothing: a whole window takes too long to be encoded for practice."""
 
     def begin(self, first_index: int, samples: NDArray[np.float32]) -> None:  # noqa: B027  the window comes whole
         """Nothing: the window is encoded whole when it is due."""

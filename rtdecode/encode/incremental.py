@@ -157,13 +157,13 @@ class IncrementalEngine:
             self._shared.push(samples, first_index, self._steps)
             if self._shared.run is not run:
                 self._sums.clear()  # others may have added to them what is not heard here
-            if self._layer is not None and not self._look_for_windows(first_index):
-                self.catch_up()
+            if self._layer is not None and not self._look_for_windows(first_index) and self._sums:
+                next(iter(self._sums.values())).take(self._shared)  # what others lack can wait until there is time
         for one in self._open.values():
             one.push(samples, first_index)
 
     def catch_up(self) -> None:
-        """Do what can be done for windows that are not due yet."""
+        """Add up what is there of windows that are not due yet."""
         if self._shared is None:
             return
         for start in [start for start, one in self._sums.items() if not one.take(self._shared)]:
@@ -199,6 +199,12 @@ class IncrementalEngine:
         self._closed = True
         if self._shared is not None:
             self._shared.leave()
+
+    def rehearse(self) -> None:
+        """Run both parts on numbers of no account."""
+        self._rest.run()
+        if self._shared is not None:
+            self._shared.rehearse()
 
     def _finish(self, window: NDArray[np.float32], first_index: int, *, heard: bool) -> Outputs:
         if self._closed:

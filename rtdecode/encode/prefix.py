@@ -165,6 +165,10 @@ class PrefixStream:
                     ring.write(given)
         self.next += n
 
+    def rehearse(self) -> None:
+        """Run the block that is not full; nobody looks at what comes out."""
+        self._bound[self._turn].run()
+
     def fits(self, start: int) -> bool:
         """Whether a window that begins at `start` begins at a position."""
         return (start - self._phase) % self._split.stride == 0

@@ -175,6 +175,11 @@ class Member:
             self._look_at = self.next + self.prefix.length
             self._go_over(self.run, steps)
 
+    def rehearse(self) -> None:
+        """Run the prefix on what counts for nothing."""
+        if self.run is not None:
+            self.run.stream.rehearse()
+
     def covers(self, start: int, stop: int) -> bool:
         """Whether it has heard these samples of its run itself."""
         return self.run is not None and start >= self.first and stop <= self.next

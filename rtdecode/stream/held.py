@@ -9,7 +9,7 @@ from rtdecode.signal import Chunk
 from rtdecode.stream.rows import STAMP, Rows, join
 
 #: How long samples may wait for others. To begin with any costs as much as a hundred samples do, after a pause.
-HOLD_S = 0.05
+HOLD_S = 0.1
 
 
 class Held:

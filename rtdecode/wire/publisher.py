@@ -132,6 +132,14 @@ class Publisher:
         self._put([topic.encode(), header, *buffers])
         return seq
 
+    def rehearse(self, message: Message, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Go through what `send` does, and send nothing: shortly before a message whose time counts."""
+        described, views = describe_arrays(arrays)
+        encode_header(msgspec.structs.replace(message, publisher=self._life, arrays=described))
+        for view in views:
+            bytes(view)
+        self.service()
+
     def describe(self, message: Description) -> int:
         """Publish the stream's description; late subscribers get it before anything else. Returns its `seq`."""
         return self.send(topic_of(message), message)
