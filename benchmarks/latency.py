@@ -148,7 +148,7 @@ def main() -> None:
                     "hop_s": size.hop,
                     "chunk": size.chunk,
                     "items": size.items,
-                    "folded": size.folded,
+                    "form": size.form,
                 },
                 "warmup_s": options.warmup,
                 "seconds": options.seconds,

@@ -15,10 +15,21 @@ from figures import RESULTS
 
 #: Ratios to the loop by hand, and what they are called.
 RATIOS = {"p50_of_loop": "p50 / loop", "p99_of_loop": "p99 / loop", "cpu_of_loop": "CPU / loop"}
-PUBLISHED = (
-    "The same with a plain export of the network as published, for all: what a system gives that does not fold it. "
-    "Where a window takes longer than a hop, results fall behind without end; their latencies tell of that alone.\n\n"
-)
+#: Forms of the encoder (`workload.Size.form`) in the order of the page: what is added to a title, and what is said.
+FORMS = {
+    "shape": ("", ""),
+    "published": (
+        ", the network as published",
+        "The same with a plain export of the network as published, for all: it pools each channel before the "
+        "convolution over channels. Where a window takes longer than a hop, results fall behind without end; their "
+        "latencies tell of that alone.\n\n",
+    ),
+    "folded": (
+        ", the published network folded",
+        "The same with the network made two convolutions of before it is exported, as the zoo does it, for all: what "
+        "the peers would do if their users folded by hand.\n\n",
+    ),
+}
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
 Report = dict[str, Any]
 
@@ -67,6 +78,7 @@ def with_interval(entry: Report) -> str:
 def latency(report: Report) -> str:
     """The side-by-side table of one size."""
     size, summary = report["size"], report["summary"]
+    title, said = FORMS[size["form"]]
     quantiles = ("p50_ms", "p95_ms", "p99_ms", "p99.9_ms")
     rows = []
     for name, one in summary.items():
@@ -82,8 +94,8 @@ def latency(report: Report) -> str:
     n = next(iter(summary.values()))["repeats"]
     return (
         f"## {size['channels']} channels at {size['sfreq']:g} Hz, {size['length_s']:g} s window every "
-        f"{size['hop_s'] * 1e3:g} ms{'' if size['folded'] else ', the network as published'}\n\n"
-        + ("" if size["folded"] else PUBLISHED)
+        f"{size['hop_s'] * 1e3:g} ms{title}\n\n"
+        + said
         + f"Band-pass 0.5-40 Hz, encoder of NICE's shape, best 5 of {size['items']}; interleaved repeats: {n}, of "
         f"{report['seconds']:g} s. CPU of all processes of a system, rtdecode's subscriber included; memory is the sum "
         "of peaks, pages that are shared counted for each process. `right`: results that were checked, and are what "
@@ -251,13 +263,14 @@ def page(folder: Path) -> str:
     for kind, section in SECTIONS.items():
         if kind == "streams" and kind in reports:
             parts.append(_streams_head(reports[kind]))
-        parts += [section(report) for report in sorted(reports.get(kind, []), key=_unfolded)]
+        parts += [section(report) for report in sorted(reports.get(kind, []), key=_place)]
     return "\n".join(parts)
 
 
-def _unfolded(report: Report) -> bool:
-    """What is of the network as published comes last."""
-    return not report.get("size", {}).get("folded", True)
+def _place(report: Report) -> int:
+    """Of a report among those of its kind, by the form of its encoder."""
+    size = report.get("size", {})
+    return list(FORMS).index(size["form"]) if "form" in size else 0
 
 
 def _streams_head(reports: Sequence[Report]) -> str:

@@ -52,9 +52,11 @@ class Size:
         Channel type, unit of the stream, SI unit, and one of the former in the latter.
     items : int
         In the gallery.
-    folded : bool
-        Whether the encoder is folded before it is exported, as the zoo does it: the fastest form that is known, for all
-        systems alike. Otherwise it is the network as published, as a plain export gives it.
+    form : str
+        Of the encoder, for all systems alike. ``shape``: a plain export of NICE's layers, pooled once the channels are
+        one, so that a window can be encoded whole within a hop. ``published``: a plain export of the network as
+        published, that pools each channel before. ``folded``: the published one, made two convolutions of before it is
+        exported, as the zoo does it: the fastest form that is known.
     """
 
     name: str
@@ -68,7 +70,7 @@ class Size:
     si: str = "V"
     factor: float = 1e-6
     items: int = 200
-    folded: bool = True
+    form: str = "shape"
 
     @property
     def n_times(self) -> int:
@@ -85,7 +87,11 @@ SIZES = {
     "eeg64": Size("eeg64", 64, 250.0, 1.0, 0.1, 5),
     "meg306": Size("meg306", 306, 1000.0, 1.0, 0.05, 10, "mag", "fT", "T", 1e-15),
 }
-SIZES |= {f"{name}-published": replace(size, name=f"{name}-published", folded=False) for name, size in SIZES.items()}
+SIZES |= {
+    f"{name}-{form}": replace(size, name=f"{name}-{form}", form=form)
+    for name, size in SIZES.items()
+    for form in ("folded", "published")
+}
 
 
 def signal(size: Size) -> NDArray[np.float32]:
@@ -179,23 +185,36 @@ def make_bundle(size: Size, path: Path) -> None:
 
 
 def _encoder(size: Size) -> Any:
-    """NICE with weights that keep the variance from layer to layer, for windows in SI units."""
+    """The network with weights that keep the variance from layer to layer, for windows in SI units."""
     import torch
-    from torch import nn
+    from torch import Tensor, nn
 
     from rtdecode_models.data.shape import Shape
     from rtdecode_models.systems.nice import Nice, NiceConfig
+    from rtdecode_models.systems.tsconv import TemporalSpatial
+
+    class PooledLast(TemporalSpatial):
+        """The same layers, with the means behind the convolution over channels: of 40 rows, not 40 for each channel."""
+
+        def forward(self, image: Tensor) -> Tensor:
+            """As `TemporalSpatial`."""
+            hidden = self.activation(self.norm(self.temporal(image)))
+            hidden = self.pool(self.activation(self.spatial_norm(self.spatial(hidden))))
+            mixed: Tensor = self.mix(hidden)
+            return mixed.squeeze(2).transpose(1, 2).flatten(1)
 
     torch.manual_seed(0)
     shape = Shape(size.n_times, size.channels, size.sfreq, targets={"image": (WIDTH,)})
     network = Nice(NiceConfig(), shape)
+    if size.form == "shape":
+        network.conv = PooledLast(size.channels, size.n_times)
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
     with torch.no_grad():
         # Filtered, the signal is of about 15 units; the means over 51 samples take most of what is left.
         network.conv.temporal.weight.mul_(0.3 / size.factor)
-    return network.eval().deploy() if size.folded else network.eval()
+    return network.eval().deploy() if size.form == "folded" else network.eval()
 
 
 def _for_the_streams_unit(bundle: Path, factor: float) -> bytes:
