@@ -14,7 +14,7 @@ PERIOD = 1e-3
 
 
 def chunk(first: int, n: int, delay: float) -> Chunk:
-    stamps = 100 + PERIOD * np.arange(first, first + n)
+    stamps = 100 + PERIOD * np.arange(first, first + n, dtype=np.float64)
     return Chunk(np.zeros((n, 2), np.float32), stamps, first, arrived=float(stamps[-1]) + delay)
 
 

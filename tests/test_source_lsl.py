@@ -333,6 +333,19 @@ def test_a_killed_sender_comes_back_as_another_segment(outlets: Callable[..., ls
         assert source.reconnects == 1
 
 
+def test_no_more_is_gathered_than_is_wanted(outlets: Callable[..., lsl_outlet.Outlet]) -> None:
+    outlet = outlets()
+    with LslSource(name=outlet.name, timeout_s=30) as source:
+        outlet.push(ramp(10), 100 + np.arange(10) / 100)
+        read_until(source, samples(10))
+        until = hostclock.now() + 60
+        source.gather(until, 30)
+        for k in range(2):
+            outlet.push(ramp(15), 100.1 + (15 * k + np.arange(15)) / 100)
+        read_until(source, samples(30))
+        assert hostclock.now() < until, "what was wanted waited for more"
+
+
 def test_what_is_gathered_comes_in_one_piece_also_where_its_sender_dies(
     outlets: Callable[..., lsl_outlet.Outlet],
 ) -> None:
@@ -342,7 +355,7 @@ def test_what_is_gathered_comes_in_one_piece_also_where_its_sender_dies(
         read_until(source, samples(10))
         puller = source._data._puller
         assert puller is not None
-        source.gather(hostclock.now() + 60)
+        source.gather(hostclock.now() + 60, 1000)
 
         def die() -> None:
             for k in range(2):

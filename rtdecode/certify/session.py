@@ -1,5 +1,6 @@
 """One certified session: its processes from start to end, and everything that was measured of them."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -240,10 +241,17 @@ class Session:
         deadline = hostclock.now() + self._warmup
         source = next(iter(self._config.inputs))
         topic = ".".join(filter(None, (bus.SAMPLES_TOPIC, source))).encode()
-        with zmq.Context() as context, context.socket(zmq.SUB) as socket:
+        with (
+            zmq.Context() as context,
+            context.socket(zmq.SUB) as socket,
+            contextlib.closing(Client(context, self._addresses(source).log, "acquire")) as client,
+        ):
             socket.setsockopt(zmq.LINGER, 0)
             socket.subscribe(topic)
             socket.connect(self._addresses(source).samples)
+            # One who wants every sample at once: else they come together, and not in the sender's blocks.
+            with contextlib.suppress(ProcessError):  # a session that is over says so below
+                client.ask(bus.Follow(name="certify", source=source, remote=True), 5.0)
             while (left := deadline - hostclock.now()) > 0:
                 self._look("warming up", 0.0)
                 if self._over():
@@ -253,6 +261,8 @@ class Session:
                     message = msgspec.msgpack.decode(frames[1], type=Samples)
                     if message.arrays and frames[0] == topic:  # a subscription to `a` hears `ab` too
                         self.measured.blocks.append((message.arrived, message.arrays[0].shape[0]))
+            with contextlib.suppress(ProcessError):
+                client.ask(bus.Leave(name="certify", source=source), 5.0)
 
     def _measure(self) -> None:
         measured = self.measured

@@ -151,8 +151,8 @@ class StreamMatch(_Section):
 
 class _Watched(_Section):
     stall_s: Positive | None = None
-    """Seconds without samples after which the source counts as stalled; three of its chunk periods (which are learned),
-    and 0.1 s at least, where absent."""
+    """Seconds without samples after which the source counts as stalled; three of its chunk periods (which are learned;
+    what *acquire* takes together is one chunk), and 0.1 s at least, where absent."""
 
 
 class _Source(_Watched):

@@ -22,7 +22,7 @@ from rtdecode.config import Config, RecordingConfig, SimulatedConfig
 from rtdecode.config.processes import layout
 from rtdecode.daemon import bus, control
 from rtdecode.daemon.endpoints import endpoints, log_of, prepare
-from rtdecode.daemon.lane import Lanes, path_of
+from rtdecode.daemon.lane import Lanes, path_of, room
 from rtdecode.daemon.process import Stop
 from rtdecode.daemon.reader import READ_TIMEOUT_S, Reader
 from rtdecode.daemon.rpc import Server, bind
@@ -37,6 +37,9 @@ TICK_S, TICK_MANY_S, MANY = 0.002, 0.005, 16
 
 #: How long a recording waits for the decoders that the supervisor announced.
 HOLD_TIMEOUT_S = 120.0
+
+#: What a lane must have room for, in seconds of the stream.
+LANE_S = 0.2
 
 #: Live messages that wait for a slow decoder; what it misses beyond them it finds in the log.
 QUEUED = 1000
@@ -73,6 +76,7 @@ class Acquire:
         self._began = hostclock.now()
         self._faults: list[RtdecodeError] = []
         self._closing = threading.Event()
+        self._lanes: Lanes | None = None
         self._serving_failed: Exception | None = None
 
     def run(self, on_ready: Callable[[], None], *, hold: int = 0, resumed: bool = False) -> None:
@@ -108,11 +112,6 @@ class Acquire:
             bind(publisher, found.samples)
             if self._config.bus.share is not None:
                 bind(publisher, self._config.bus.share)
-            path = path_of(found.samples)
-            # To read several in turn takes longer than to wake somebody.
-            self._lanes = Lanes(path) if path is not None and len(self._readers) == 1 else None
-            if self._lanes is not None:
-                stack.callback(self._lanes.close)
             log = stack.enter_context(contextlib.closing(Server[bus.LogRequest](context, found.log, bus.LogRequest)))
             if self._config.bus.share is not None:
                 bind(log.socket, log_of(self._config.bus.share))
@@ -122,6 +121,9 @@ class Acquire:
             for reader in self._readers:
                 stack.callback(reader.close)
             self._open()
+            self._lanes = self._make_lanes(found.samples)
+            if self._lanes is not None:
+                stack.callback(self._lanes.close)
             server = threading.Thread(target=self._serve, args=(log, asked), name="log", daemon=True)
             server.start()
             stack.callback(server.join)
@@ -148,6 +150,13 @@ class Acquire:
             raise NotRecordedError(
                 f"{lost} samples were not recorded to {self._config.recording.dir}; the events tell when, and why"
             )
+
+    def _make_lanes(self, samples: str) -> Lanes | None:
+        """Of a source that is alone (to read several in turn takes longer than to wake somebody) and fits them."""
+        path = path_of(samples)
+        if path is None or len(self._readers) > 1 or self._readers[0].bytes_per_s * LANE_S > room():
+            return None
+        return Lanes(path)
 
     def _waits(self, reader: Reader) -> bool:
         return isinstance(self._config.inputs[reader.name], RecordingConfig | SimulatedConfig)
@@ -320,6 +329,7 @@ class Acquire:
             "process": self._process,
             "pid": os.getpid(),
             **(several if len(of_source) > 1 else next(iter(of_source.values()))),
+            **({} if self._lanes is None else {"lanes": self._lanes.status()}),
             "restarts": self._stop.supervised.restarts,
             "uptime_s": hostclock.now() - self._began,
         }

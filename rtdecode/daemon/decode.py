@@ -163,8 +163,8 @@ class Decode:
         while not self._stop.requested and not self._over:
             if any(inbox.renewed for inbox in self._inboxes.values()):
                 everything, beside = self._pollers()
+            self._rehearse()  # first: it takes milliseconds, and what is quiet until then is so no longer
             patience, quiet = self._patience_ms(), self._quiet_ms()
-            self._rehearse()
             readable = dict(beside.poll(min(patience, quiet)) if quiet > 0 else everything.poll(patience))
             # Windows first: what is to be done now and then may wait for them, and they for nothing.
             self._sort()

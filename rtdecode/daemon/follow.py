@@ -90,6 +90,7 @@ class Follower:
         self.behind = True
         self._segment = 0
         self._joined = False
+        self._gone: set[int] = set()  # runs that are over; messages of theirs may still wait here
         self._here_at = self._heard_at = 0.0
 
     def connect(self, stop: Stop, timeout: float) -> StreamInfo | None:
@@ -133,10 +134,13 @@ class Follower:
                     yield Heard(event)
                 continue
             message, batch = bus.read_samples(frames)
+            if message.publisher in self._gone:
+                continue
             if message.publisher != self.run:
                 yield self._restart(message.publisher)
                 return
             if message.seq > self.next:
+                self.tap.waiting.appendleft(taken)  # it goes out before it stands in the log
                 self.behind = True
                 return
             if message.seq == self.next:
@@ -168,8 +172,12 @@ class Follower:
     def here(self) -> None:
         """Tell *acquire* now and then that we are still at it: its log must not go while we have live samples to do."""
         if hostclock.now() >= self._here_at:
-            self._here_at = hostclock.now() + HERE_EVERY_S
-            self._client.tell(self._follows)
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell *acquire* what we want by now, and wait for no answer."""
+        self._here_at = hostclock.now() + HERE_EVERY_S
+        self._client.tell(self._follows)
 
     def leave(self) -> None:
         """Tell *acquire* that we need nothing more; one that is gone need not know."""
@@ -184,8 +192,8 @@ class Follower:
 
     @property
     def waiting(self) -> bool:
-        """Whether there is something to read: a message that was sorted, or what the log has."""
-        return bool(self.tap.waiting) or (self.behind and hostclock.now() >= self._inbox.silent_until)
+        """Whether there is something to read: a message that was sorted, or before those what the log has."""
+        return hostclock.now() >= self._inbox.silent_until if self.behind else bool(self.tap.waiting)
 
     @property
     def look_at(self) -> float:
@@ -228,6 +236,7 @@ class Follower:
         return Arrival(seq, batch, received, end)
 
     def _restart(self, run: int) -> Restarted:
+        self._gone.add(self.run)
         self.run = run
         self.base = self._segment + 1
         self.next = 0

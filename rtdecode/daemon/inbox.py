@@ -4,6 +4,7 @@ A process that runs many pipelines thus polls one socket, and not one for each. 
 `rtdecode.daemon.lane`), messages come by that, and the subscription stands in when it is over.
 """
 
+import contextlib
 from collections import deque
 from typing import Any
 
@@ -84,6 +85,7 @@ class Inbox:
         except OSError:
             return
         self.renewed = True
+        self._heard += self._subscribed()  # events among it stand in no log
         for topic in self._taps:
             self.socket.setsockopt(zmq.UNSUBSCRIBE, topic)
 
@@ -91,6 +93,8 @@ class Inbox:
         lane.close()
         self._lane = None
         self.renewed = True
+        with contextlib.suppress(zmq.Again):  # what came since then for no subscription: told by the lane, or long ago
+            self.socket.recv_multipart(zmq.NOBLOCK)
         for topic in self._taps:
             self.socket.setsockopt(zmq.SUBSCRIBE, topic)
 
@@ -119,6 +123,11 @@ class Inbox:
             if not self._lane.over:
                 return heard
             self._close_lane(self._lane)
+        return heard + self._subscribed()
+
+    def _subscribed(self) -> list[Tap]:
+        """Deliver what came by the subscription."""
+        heard: list[Tap] = []
         while True:
             try:
                 frames = self.socket.recv_multipart(zmq.NOBLOCK)

@@ -1,8 +1,9 @@
 """The short way from *acquire* to the decoders of its host: each message is a packet from one loop to the other.
 
 Over a PUB socket a message wakes two threads of ZeroMQ before it wakes the decoder; a packet of a Unix socket wakes
-the decoder alone. It is no second bus: a message that is too large, or finds a decoder's queue full, is left out, and
-the decoder finds it in the log, as after any other loss. Others, and decoders elsewhere, hear the PUB socket.
+the decoder alone. It is no second bus: a message that finds a decoder's queue full is left out, and the decoder finds
+it in the log, as after any other loss. One that is too large for a packet ends the lanes: more like it may come, and
+who hears none of them does not know that any are missing. Others, and decoders elsewhere, hear the PUB socket.
 """
 
 import contextlib
@@ -31,6 +32,12 @@ def path_of(samples: str) -> Path | None:
     return Path(path)
 
 
+def room() -> int:
+    """Bytes that the kernel keeps for a lane whose reader is elsewhere."""
+    with contextlib.closing(_packets()) as one:
+        return _ask_for_room(one)
+
+
 class Lanes:
     """*acquire*'s end: one lane for each decoder process that has connected.
 
@@ -49,33 +56,41 @@ class Lanes:
         self.socket.listen()
         self._path = path
         self._open: tuple[socket.socket, ...] = ()
+        self._left_out = 0
         self._changing = threading.Lock()
 
     def accept(self) -> None:
         """Take in who has connected."""
-        with contextlib.suppress(BlockingIOError):
+        # Until nobody waits, or no more files may be open: then who waits hears nothing, and asks the log.
+        with contextlib.suppress(OSError):
             while True:
                 lane, _ = self.socket.accept()
                 lane.setblocking(False)
-                lane.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KEPT)
+                _ask_for_room(lane)
                 with self._changing:
                     self._open = (*self._open, lane)
 
     def send(self, frames: Sequence[bytes]) -> None:
-        """Send a message to all, as far as it can be sent without waiting."""
+        """Send a message to all, as far as it can be sent without waiting; hang up where it is too large to be sent."""
         if not self._open:
             return
         sizes = [len(frame) for frame in frames]
         if len(frames) > _FRAMES or sum(sizes) + _HEAD.size > LARGEST:
+            for lane in self._open:
+                self._drop(lane)
             return
         packet = [_HEAD.pack(len(frames), *sizes, *[0] * (_FRAMES - len(frames))), *frames]
         for lane in self._open:
             try:
                 lane.sendmsg(packet)
             except (BlockingIOError, MemoryError):
-                continue
+                self._left_out += 1
             except OSError:  # its decoder is gone, or the kernel has no room for a packet of this size
                 self._drop(lane)
+
+    def status(self) -> dict[str, int]:
+        """Who is connected, and messages that found a full queue; those who missed them asked the log."""
+        return {"open": len(self._open), "left_out": self._left_out}
 
     def close(self) -> None:
         """Hang up."""
@@ -142,3 +157,9 @@ def _packets() -> socket.socket:
     found = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     found.setblocking(False)
     return found
+
+
+def _ask_for_room(lane: socket.socket) -> int:
+    """Have the kernel keep as much as it grants; how much that is."""
+    lane.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KEPT)
+    return lane.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)

@@ -12,6 +12,7 @@ from rtdecode.daemon.model import Model
 from rtdecode.daemon.progress import Account, ProgressFile
 from rtdecode.encode.engine import News
 from rtdecode.encode.triton import TritonEngine
+from rtdecode.errors import EncodeError
 from rtdecode.result import Result, Status, Task
 from rtdecode.stream.incidents import WindowRef
 from rtdecode.wire.messages import Health
@@ -159,7 +160,10 @@ class Output:
         result = self._last
         if result is None or result.variant or not self._stages.encode.quantile(0.5) < REHEARSED_S:
             return
-        self._model.decoder.rehearse(result)
+        try:
+            self._model.decoder.rehearse(result)
+        except EncodeError:  # the window is tried all the same, and tells
+            return
         now = hostclock.now()
         message, arrays = self._model.writer.write(result, received=now, published=now)
         self._publisher.rehearse(message, arrays)

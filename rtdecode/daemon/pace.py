@@ -16,8 +16,9 @@ LONGER, RESERVE_S = 1.25, 0.0005
 #: and has no time to lose.
 REMEMBERED, REHEARSALS, LOAD = 50, 8, 0.2
 
-#: A rehearsal is worth it shortly before, in seconds: what is not used for a millisecond or two leaves the caches.
-SOON_S = 0.005
+#: A rehearsal is worth it shortly before, in seconds: what is not used for a millisecond or two leaves the caches. And
+#: it may not take longer than so many.
+SOON_S, LONGEST_S = 0.005, 0.004
 
 
 class Pace:
@@ -73,8 +74,10 @@ class Pace:
         ready = self._rehearsal_s + RESERVE_S
         self.lead = ready + takes if patient else math.inf
         due = self._expected.earliest(newest, missing)
-        if not (missing > 0 and due == due):
+        if not (patient and missing > 0 and due == due):
             return
         self.quiet_until = min(due - ready, newest.arrived + QUIET_S) - takes
-        if now < due < now + SOON_S:
+        if self._rehearsal_s > LONGEST_S:
+            self._rehearsal_s *= 0.9  # one that was held up is not the last
+        elif now < due < now + SOON_S:
             self.rehearse_at = due - self._rehearsal_s

@@ -78,7 +78,7 @@ class Pipeline:
         self._logger = structlog.get_logger().bind(pipeline=name)
         self._began = hostclock.now()
         self._swap: Swap | None = None
-        self._put_off = False
+        self._may_catch_up = False
         self._next_health = 0.0
         self._earlier = file.load()
         self._path = self._bundle()
@@ -235,7 +235,7 @@ class Pipeline:
         self._take_what_came(attend)
         self._output.work()
         self._output.save()
-        self._put_off = self._feed.pace.rehearse_at == math.inf
+        self._may_catch_up = self._feed.pace.rehearse_at == math.inf
         if news := self._file.news():
             self._announcer.say("account not kept", news)
         for one in self._output.news():
@@ -259,9 +259,9 @@ class Pipeline:
 
     def catch_up(self) -> bool:
         """Do what was put off; whether there was anything. For when nothing waits."""
-        if not self._put_off:
+        if not self._may_catch_up:
             return False
-        self._put_off = False
+        self._may_catch_up = False
         self._feed.model.decoder.catch_up()
         return True
 
@@ -424,7 +424,10 @@ class Pipeline:
         self._output.drain(attend=attend)
         old = self._feed.model
         self._feed.switch(model, swap.held)
+        # At once: until *acquire* knows, it keeps samples together that make a window due.
         self._follower.grid = due_grid(model.decoder, self._pipeline)
+        self._follower.lead = 1.0
+        self._follower.tell()
         old.close()
         model.join(self._shelf.prefixes)
         self._publisher.describe(model.description(self.name, self._info))

@@ -94,6 +94,12 @@ class Reader:
         """Open the source; may take a minute. Raises what the source raises."""
         self._info = self._source.open()
 
+    @property
+    def bytes_per_s(self) -> float:
+        """Of its samples, once open."""
+        assert self._info is not None
+        return 4.0 * len(self._info.channels) * self._info.sfreq
+
     def close(self) -> None:
         """Let go of the source."""
         self._source.close()
@@ -165,7 +171,7 @@ class Reader:
         self._look_at = now + min(READ_TIMEOUT_S, self._account.wait(now))
         self._wanted = self._next_wanted()
         if self._gather is not None and batch.chunk is not None and len(batch.chunk):
-            self._gather(self._together_until(batch.chunk))
+            self._gather(self._together_until(batch.chunk), self._wanted - self._position[1])
 
     def _together_until(self, newest: Chunk) -> float:
         """Host time up to which samples need not be handed on one by one; minus infinity where somebody waits for each.
@@ -177,7 +183,7 @@ class Reader:
         missing = self._wanted - self._position[1]
         if missing <= 0:
             return -math.inf
-        at = self._expected.earliest(newest, missing) - max(self._leads.values()) - HAND_ON_S
+        at = self._expected.earliest(newest, missing) - max(self._leads.values(), default=math.inf) - HAND_ON_S
         return min(at, newest.arrived + GATHER_S) if at == at else -math.inf
 
     def _hand_on(self, batch: Batch) -> None:

@@ -90,7 +90,13 @@ class Engine(Protocol):
         ...
 
     def rehearse(self) -> None:
-        """A window will be due shortly: have what `finish` uses in the caches, where that is cheap."""
+        """A window will be due shortly: have what `finish` uses in the caches, where that is cheap.
+
+        Raises
+        ------
+        EncodeError
+            The runtime failed; the engine stays usable.
+        """
         ...
 
     def begin(self, first_index: int, samples: NDArray[np.float32]) -> None:

@@ -201,10 +201,13 @@ class IncrementalEngine:
             self._shared.leave()
 
     def rehearse(self) -> None:
-        """Run both parts on numbers of no account."""
-        self._rest.run()
-        if self._shared is not None:
-            self._shared.rehearse()
+        """Run both parts on numbers of no account; `EncodeError` where the runtime fails."""
+        try:
+            self._rest.run()
+            if self._shared is not None:
+                self._shared.rehearse()
+        except Exception as error:  # as in `finish`
+            raise EncodeError(f"{self._info.runtime} failed in a rehearsal: {error}") from error
 
     def _finish(self, window: NDArray[np.float32], first_index: int, *, heard: bool) -> Outputs:
         if self._closed:

@@ -59,8 +59,8 @@ MUCH = 1 << 62
 class Gathering(Protocol):
     """A source that can give together what comes one by one, for one who does not need each at once."""
 
-    def gather(self, until: float) -> None:
-        """Samples that come up to this host time may be given together by the next `read`, a little after it."""
+    def gather(self, until: float, most: int) -> None:
+        """Samples that come up to this host time, or the next `most`, may be given together by the next `read`."""
         ...
 
 

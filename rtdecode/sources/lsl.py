@@ -204,9 +204,9 @@ class LslSource:
         """How many samples there are to read; `MUCH` where something else is."""
         return MUCH if self._surplus or self._failure is not None else self._data.waiting
 
-    def gather(self, until: float) -> None:
-        """Samples that come up to this host time may be given together by the next `read`."""
-        self._data.gather_until = until
+    def gather(self, until: float, most: int) -> None:
+        """Samples that come up to this host time, or the next `most`, may be given together by the next `read`."""
+        self._data.gather = until, most
 
     def _gone(self) -> bool:
         return self._ended or self._closed

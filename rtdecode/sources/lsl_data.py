@@ -64,8 +64,8 @@ class DataLink(Link):
         self._arrived = math.inf
         #: Whether markers come beside the samples, for which the reader looks now and then.
         self.with_markers = False
-        #: Samples that come up to this host time may be given together.
-        self.gather_until = -math.inf
+        #: Samples that come up to this host time may be given together, and no more than so many.
+        self.gather = -math.inf, 0
         self._known: set[str] = set()
         #: Lost, or to be stopped.
         self._wanted = threading.Event()
@@ -109,7 +109,7 @@ class DataLink(Link):
                 return self._queued(max(0.0, left))
             with self._pulling:
                 # What the thread took came before what is pulled now.
-                event = self._queued() or self._pull(min(poll, max(0.0, left)), self.gather_until)
+                event = self._queued() or self._pull(min(poll, max(0.0, left)), *self.gather)
             if event is not None or left <= 0:
                 return event
             left = deadline - hostclock.now()
@@ -125,11 +125,11 @@ class DataLink(Link):
             self._taken += len(event.stamps)
         return event
 
-    def _pull(self, timeout: float, until: float = -math.inf) -> Samples | None:
-        """Under the lock: what is there, as soon as something is, and what else comes until then."""
+    def _pull(self, timeout: float, until: float = -math.inf, most: int = 0) -> Samples | None:
+        """Under the lock: what is there, as soon as something is, and what else comes until then, up to `most`."""
         if self._puller is None or self.stop.is_set():
             return None
-        values, stamps = self._puller.pull(timeout, until)
+        values, stamps = self._puller.pull(timeout, until, most)
         arrived = self._puller.arrived
         if self._puller.lost:
             self._puller = None

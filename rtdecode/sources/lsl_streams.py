@@ -247,14 +247,16 @@ class Puller:
         #: Host time at which the newest sample was in our hands.
         self.arrived = math.nan
 
-    def pull(self, timeout: float, until: float = -math.inf) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    def pull(
+        self, timeout: float, until: float = -math.inf, most: int = 0
+    ) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
         """Samples, shape (n, channels), and raw stamps, shape (n,), as soon as there is one.
 
-        Those that come up to the host time `until` are given with it: they leave liblsl's hands at once, and those of
-        the caller are spared. Once `lost` is set, nothing will come any more.
+        Those that come up to the host time `until`, as long as there are not `most`, are given with it: they leave
+        liblsl's hands at once, and those of the caller are spared. Once `lost` is set, nothing will come any more.
         """
-        n = self._take(0, timeout)
-        while n and not self.lost and n < len(self._stamps) - 1 and (left := until - hostclock.now()) > 0:
+        n, most = self._take(0, timeout), min(most, len(self._stamps) - 1)
+        while 0 < n < most and not self.lost and (left := until - hostclock.now()) > 0:
             if not (more := self._take(n, left)):
                 break
             n += more
