@@ -1,8 +1,9 @@
 """Whether a process can do what it is given: predicted before it begins, from what this machine takes for it.
 
 Each pipeline is rehearsed: its decoder, on noise, in chunks as amplifiers send them, timed by the CPU time of the
-thread, which a busy machine does not lengthen as it does the clock's. What is not in the decoder (the way of a chunk
-and of a message through *decode*) is added from measurements (docs/scale.md).
+thread, which a busy machine does not lengthen as it does the clock's. Before each chunk the caches are filled with
+something else, as other pipelines and processes do before its turn comes again. What is not in the decoder (the way of
+a chunk and of a message through *decode*) is added from measurements (docs/scale.md).
 
     load of a pipeline = windows/s * (encoder, heads, message) + chunks/s * (chunk, conditioning)
 
@@ -35,6 +36,9 @@ CHUNK_S, MESSAGE_S, ACQUIRE_S = 60e-6, 150e-6, 200e-6
 
 #: Share of one core that a process may be given, and of all cores that all processes may.
 CORE, CORES = 0.85, 0.95
+
+#: What is written over before each chunk of a rehearsal: more than the caches that a core has for itself, in bytes.
+ELSEWHERE = 16_000_000
 
 #: A rehearsal ends after so many windows, or so many seconds of CPU time.
 WINDOWS, LONGEST_S = 5, 0.5
@@ -96,10 +100,12 @@ def rehearse(opened: Opened, pipeline: PipelineConfig, info: StreamInfo, *, toge
     period = 1 / info.sfreq
     stream: list[float] = []
     windows: list[float] = []
+    elsewhere = np.zeros(ELSEWHERE // 8)
     spent, at = 0.0, 0
     longest = max(window.n_samples(info.sfreq) for window in decoder.windows) if decoder.windows else 0
     while at <= longest or (rate and len(windows) < WINDOWS and spent < LONGEST_S):
         chunk = Chunk(samples, np.arange(at, at + n, dtype=np.float64) * period, at)
+        elsewhere += 1.0
         began = time.thread_time()
         found = decoder.advance(chunk, (), math.inf)
         taken = time.thread_time()

@@ -203,6 +203,14 @@ class Conditioner:
             index = -(-index * up // down)
         return index
 
+    def keeps_step(self, n: int) -> bool:
+        """Whether `n` raw samples are whole numbers of samples behind each step: `n` later, all is as before."""
+        for up, down in self._ratios:
+            if n * up % down:
+                return False
+            n = n * up // down
+        return True
+
     def last_without(self, output: int) -> int:
         """The most raw samples that do not determine the conditioned sample before `output` yet."""
         index = math.ceil(output / self.ratio)
