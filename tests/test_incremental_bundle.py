@@ -168,6 +168,25 @@ def test_norms_and_means_go_into_a_convolution_where_that_pays(mean: int) -> Non
     np.testing.assert_allclose(computed(less, window), computed(source, window), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("alpha", [1.0, 0.5])
+def test_an_elu_is_written_as_passes_over_vectors_and_gives_the_same(alpha: float) -> None:
+    net = Net(60, 3, 7)
+    net.x = net.add("Elu", [net.x], alpha=alpha)
+    data = net.end("flat")
+    source = read(data)
+    writer = Writer(source)
+    for node in source.nodes:
+        writer.use(node)
+    assert any(node.op_type == "Elu" for node in writer.nodes) == (alpha != 1.0)
+    sizes = 10.0 ** np.random.default_rng(0).uniform(-30, 3, (60, 3))
+    window = (sizes * np.random.default_rng(1).choice([-1, 1], (60, 3))).astype(np.float32)
+    window[0] = 0.0, -0.0, -1.0
+    expected = OnnxEngine(data, warmup=0).finish(window, 0)["y"]
+    np.testing.assert_allclose(
+        computed(source, window), expected, rtol=2e-7, atol=2e-7 * max(1.0, np.abs(expected).max())
+    )
+
+
 def test_a_mean_that_would_cost_more_stays() -> None:
     net = Net(60, 3, 7)
     net.conv(2, 1, 1, (0, 0), 4)

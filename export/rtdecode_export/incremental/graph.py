@@ -160,10 +160,26 @@ class Writer:
 
     def use(self, node: NodeProto) -> None:
         """Take a node over, with the constants that it reads."""
+        if node.op_type == "Elu" and attribute(node, "alpha", 1.0) == 1.0:
+            self._elu(node.input[0], node.output[0])
+            return
         self.nodes.append(node)
         for name in node.input:
             if name in self.source.constants:
                 self.constants[name] = self.source.constants[name]
+
+    def _elu(self, x: str, y: str) -> None:
+        """ELU of alpha 1 by operators of which each is one pass over vectors of numbers.
+
+        With p = max(x, 0): p + (exp(x - p) - 1), which is x where x > 0, since x - p is 0 there, and exp(x) - 1
+        elsewhere (Clevert et al. 2016, arXiv 1511.07289, eq. 15). onnxruntime's own takes the exponential of every
+        number, and then chooses.
+        """
+        positive = self.add("Relu", [x], "positive")
+        negative = self.add("Sub", [x, positive], "negative")
+        one = self.constant(np.array(1.0, np.float32))
+        below = self.add("Sub", [self.add("Exp", [negative], "exp"), one], "below")
+        self.nodes.append(helper.make_node("Add", [positive, below], [y]))
 
     def file(self, name: str) -> bytes:
         """The ONNX file."""
