@@ -47,7 +47,7 @@ STAGES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "decode": [
         ("wait for the bus", ("zmq.sugar.poll:Poller.poll",)),
         ("take from the bus", ("rtdecode.daemon.inbox:Inbox._receive",)),
-        ("whose turn it is", ("rtdecode.daemon.decode:Decode._turn", "rtdecode.daemon.decode:Decode._upkeep")),
+        ("whose turn it is", ("rtdecode.daemon.decode:Decode._turn", "rtdecode.daemon.decode:Decode._look_at_clocks")),
         ("order of entries", ("rtdecode.daemon.pipeline:Pipeline.turn",)),
         ("read the message", ("rtdecode.daemon.bus:read_samples",)),
         ("feed and its account", ("rtdecode.daemon.feed:Feed.take", "rtdecode.daemon.progress:Account.take")),
@@ -63,6 +63,8 @@ STAGES: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("settle the account", ("rtdecode.daemon.output:Output.publish", "rtdecode.daemon.progress:Account.settle")),
         ("progress file", ("rtdecode.daemon.progress:ProgressFile.save",)),
         ("subscribers, questions", ("rtdecode.wire.publisher:Publisher.service", "rtdecode.daemon.rpc:Server.receive")),
+        ("rehearsal", ("rtdecode.daemon.pipeline:Pipeline.rehearse",)),
+        ("what was put off", ("rtdecode.daemon.pipeline:Pipeline.catch_up",)),
         ("attend to the supervisor", ("rtdecode.daemon.decode:Decode._attend",)),
         ("loop", ("rtdecode.daemon.decode:Decode._loop",)),
     ],

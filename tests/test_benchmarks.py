@@ -37,3 +37,17 @@ def test_a_smoke_run_leaves_a_report(program: str, tmp_path: Path) -> None:
 def test_the_page_is_what_the_results_give() -> None:
     done = run("report.py", "--check")
     assert done.returncode == 0, done.stderr
+
+
+def test_the_stages_that_are_watched_are_there() -> None:
+    program = (
+        "import importlib, operator, hot_path\n"
+        "for rows in hot_path.STAGES.values():\n"
+        "    for _, targets in rows:\n"
+        "        for module, _, path in (target.partition(':') for target in targets):\n"
+        "            assert callable(operator.attrgetter(path)(importlib.import_module(module))), path\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=BENCHMARKS, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr

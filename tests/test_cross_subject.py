@@ -185,6 +185,7 @@ def test_a_new_subject_is_reached_by_the_front_alone(trained: tuple[CrossSubject
     rows = np.arange(len(whole))
     few, test = whole.take(rows[: 3 * ITEMS]), whole.take(rows[3 * ITEMS :])
 
+    torch.manual_seed(0)  # what it begins with is drawn: now and then that is right more often than by chance
     subject = encoder.add_subject(11)
     whose = np.full(len(test), subject)
     assert subject == 3

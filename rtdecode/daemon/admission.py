@@ -32,7 +32,7 @@ from rtdecode.stream.window import Sliding
 CHUNK_RATE = 50.0
 
 #: Seconds that *decode* takes for a chunk and for a message, beyond what is rehearsed; and *acquire* for a chunk.
-CHUNK_S, MESSAGE_S, ACQUIRE_S = 60e-6, 150e-6, 200e-6
+CHUNK_S, MESSAGE_S, ACQUIRE_S = 120e-6, 300e-6, 200e-6
 
 #: Share of one core that a process may be given, and of all cores that all processes may.
 CORE, CORES = 0.85, 0.95
