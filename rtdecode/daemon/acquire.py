@@ -6,7 +6,6 @@ Neither waits for a decoder.
 """
 
 import contextlib
-import gc
 import os
 import threading
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from rtdecode.config.processes import layout
 from rtdecode.daemon import bus, control
 from rtdecode.daemon.endpoints import endpoints, log_of, prepare
 from rtdecode.daemon.lane import Lanes, path_of, room
-from rtdecode.daemon.process import Stop
+from rtdecode.daemon.process import Stop, settle
 from rtdecode.daemon.reader import READ_TIMEOUT_S, Reader
 from rtdecode.daemon.rpc import Server, bind
 from rtdecode.daemon.sources import make_sources
@@ -134,8 +133,7 @@ class Acquire:
             on_ready()
             if hold and any(self._waits(reader) for reader in self._readers):
                 self._hold(hold)
-            gc.collect()
-            gc.freeze()
+            settle()
             try:
                 self._read()
             except Exception as error:

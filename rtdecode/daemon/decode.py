@@ -5,7 +5,6 @@ in a turn and no more, so that none holds up the others. A swap of bundles is ma
 """
 
 import contextlib
-import gc
 import math
 import os
 import time
@@ -25,7 +24,7 @@ from rtdecode.daemon.bounds import Bounds
 from rtdecode.daemon.endpoints import endpoints, prepare
 from rtdecode.daemon.inbox import Inbox, Tap
 from rtdecode.daemon.pipeline import HEALTH_EVERY_S, Pipeline
-from rtdecode.daemon.process import SUPERVISED, Stop
+from rtdecode.daemon.process import SUPERVISED, Stop, settle
 from rtdecode.daemon.progress import ProgressFile
 from rtdecode.daemon.rpc import Caller, Server
 from rtdecode.daemon.shelf import Shelf
@@ -112,8 +111,7 @@ class Decode:
                 return
             for n, pipeline in enumerate(self._pipelines.values()):
                 pipeline.stagger(n / len(self._pipelines))
-            gc.collect()
-            gc.freeze()
+            settle()
             on_ready(",".join(publisher.endpoint for publisher in self._publishers.values()))
             if any(pipeline.resumes for pipeline in self._pipelines.values()):
                 # What became due meanwhile reaches nobody who is not back yet.

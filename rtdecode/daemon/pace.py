@@ -20,6 +20,9 @@ REMEMBERED, REHEARSALS, LOAD = 50, 8, 0.2
 #: it may not take longer than so many.
 SOON_S, LONGEST_S = 0.005, 0.004
 
+#: For so long after their earliest time nothing else is begun that can wait for a window's last samples, in seconds.
+LATE_S = 0.003
+
 
 class Pace:
     """Plans one pipeline's turns.
@@ -35,6 +38,8 @@ class Pace:
         self.quiet_until = -math.inf
         #: Host time at which to rehearse; infinity where no window is about to be due.
         self.rehearse_at = math.inf
+        #: Host time up to which the last samples of a window may come any moment: what can wait does.
+        self.expected_until = -math.inf
         #: How long before a window's last sample those before it are wanted, in seconds.
         self.lead = math.inf
         self._period = period
@@ -44,7 +49,7 @@ class Pace:
 
     def unknown(self) -> None:
         """Samples are being taken, or are missing: nothing can be said about the next ones."""
-        self.quiet_until, self.rehearse_at = -math.inf, math.inf
+        self.quiet_until, self.rehearse_at, self.expected_until = -math.inf, math.inf, -math.inf
 
     def took(self, seconds: float, samples: int) -> bool:
         """Note what it took to take samples; whether there is time to let some wait for others."""
@@ -77,6 +82,8 @@ class Pace:
         if not (patient and missing > 0 and due == due):
             return
         self.quiet_until = min(due - ready, newest.arrived + QUIET_S) - takes
+        if now < due < now + SOON_S:
+            self.expected_until = due + LATE_S
         if self._rehearsal_s > LONGEST_S:
             self._rehearsal_s *= 0.9  # one that was held up is not the last
         elif now < due < now + SOON_S:

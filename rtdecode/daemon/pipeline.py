@@ -202,7 +202,8 @@ class Pipeline:
     @property
     def due_at(self) -> float:
         """Host time at which it wants a turn whatever comes."""
-        at = self._next_health if self._feed.ended else min(self._next_health, self._follower.look_at)
+        health = max(self._next_health, self._feed.pace.expected_until)
+        at = health if self._feed.ended else min(health, self._follower.look_at)
         return min(at, hostclock.now() + SWAP_EVERY_S) if self._swap is not None else at
 
     @property
@@ -242,7 +243,7 @@ class Pipeline:
             self._announcer.say(one.event, one.text, **one.details)
         if self._swap is not None and self._swap.done:
             self._switch(self._swap, attend)
-        if hostclock.now() >= self._next_health:
+        if hostclock.now() >= max(self._next_health, self._feed.pace.expected_until):
             self._health()
 
     @property
