@@ -12,7 +12,6 @@ import struct
 import tempfile
 import time
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import accounts
 import numpy as np
@@ -81,7 +80,9 @@ def message(way: str) -> dict[str, float]:
         subscriber = context.socket(zmq.SUB)
         subscriber.connect(address)
         subscriber.subscribe(b"")
-        lane = Lane(Path(f"{folder}/samples.lane"))
+        path = path_of(address)
+        assert path is not None
+        lane = Lane(path)
         poller = zmq.Poller()
         poller.register(lane.socket if way == "lane" else subscriber, zmq.POLLIN)
         time.sleep(0.5)  # the subscription takes effect

@@ -45,9 +45,6 @@ RECONNECT_S = 1.5
 #: How often, at least, subscribers, questions and clocks are looked at while there is always something to decode.
 UPKEEP_S = 0.02
 
-#: So long before a window's last samples can come, nothing but a rehearsal is waited for.
-REHEARSE_WITHIN_S = 0.006
-
 
 class Decode:
     """Runs the pipelines of one process.
@@ -211,8 +208,8 @@ class Decode:
         if len(self._pipelines) > 1:
             return
         for pipeline in self._pipelines.values():
-            if (wait := pipeline.rehearse_at - hostclock.now()) < REHEARSE_WITHIN_S:
-                time.sleep(max(0.0, wait))
+            if (at := pipeline.rehearse_at) < math.inf:  # a few milliseconds ahead: nothing else is waited for
+                time.sleep(max(0.0, at - hostclock.now()))
                 pipeline.rehearse()
 
     def _quiet_ms(self) -> int:

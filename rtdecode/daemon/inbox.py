@@ -93,7 +93,8 @@ class Inbox:
         lane.close()
         self._lane = None
         self.renewed = True
-        with contextlib.suppress(zmq.Again):  # what came since then for no subscription: told by the lane, or long ago
+        # What came since then, for no subscription: told by the lane, or long ago. One call lets go of all that.
+        with contextlib.suppress(zmq.Again):
             self.socket.recv_multipart(zmq.NOBLOCK)
         for topic in self._taps:
             self.socket.setsockopt(zmq.SUBSCRIBE, topic)

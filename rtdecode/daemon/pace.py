@@ -82,9 +82,10 @@ class Pace:
         if not (patient and missing > 0 and due == due):
             return
         self.quiet_until = min(due - ready, newest.arrived + QUIET_S) - takes
-        if now < due < now + SOON_S:
+        soon = now < due < now + SOON_S
+        if soon:
             self.expected_until = due + LATE_S
         if self._rehearsal_s > LONGEST_S:
             self._rehearsal_s *= 0.9  # one that was held up is not the last
-        elif now < due < now + SOON_S:
+        elif soon:
             self.rehearse_at = due - self._rehearsal_s

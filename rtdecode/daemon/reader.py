@@ -86,8 +86,7 @@ class Reader:
         self._markers = 0
         self._look_at = 0.0
         self._wanted = 0
-        self._grids: dict[str, tuple[int, int]] = {}
-        self._leads: dict[str, float] = {}
+        self._wants: dict[str, bus.Follow] = {}  # what each follower said last
         self._info: StreamInfo | None = None
 
     def open(self) -> None:
@@ -148,7 +147,7 @@ class Reader:
 
     def _next_wanted(self) -> int:
         """The index up to which samples have to be there for the next window that is due of any decoder."""
-        grids = list(self._grids.values())
+        grids = [(one.every, one.first) for one in list(self._wants.values())]
         if not grids or not all(every for every, _ in grids):
             return 0
         at = self._position[1]
@@ -171,19 +170,22 @@ class Reader:
         self._look_at = now + min(READ_TIMEOUT_S, self._account.wait(now))
         self._wanted = self._next_wanted()
         if self._gather is not None and batch.chunk is not None and len(batch.chunk):
-            self._gather(self._together_until(batch.chunk), self._wanted - self._position[1])
+            missing = self._wanted - self._position[1]
+            self._gather(self._together_until(batch.chunk, missing), missing)
 
-    def _together_until(self, newest: Chunk) -> float:
+    def _together_until(self, newest: Chunk, missing: int) -> float:
         """Host time up to which samples need not be handed on one by one; minus infinity where somebody waits for each.
+
+        `missing`: samples behind the newest up to the one that makes a window due.
 
         They leave the sender's connection at once, so that none is lost with it. What is spared is the way from here
         to the decoders; and what is done for these early, shortly before a window's last samples, is soon done for
         those: the code and its data are in the caches.
         """
-        missing = self._wanted - self._position[1]
         if missing <= 0:
             return -math.inf
-        at = self._expected.earliest(newest, missing) - max(self._leads.values(), default=math.inf) - HAND_ON_S
+        lead = max((one.lead for one in list(self._wants.values())), default=math.inf)
+        at = self._expected.earliest(newest, missing) - lead - HAND_ON_S
         return min(at, newest.arrived + GATHER_S) if at == at else -math.inf
 
     def _hand_on(self, batch: Batch) -> None:
@@ -292,14 +294,12 @@ class Reader:
                     raise ProcessError(f"{FOLLOWERS} decoders follow already; expected no more")
                 self.asked = hostclock.now()
                 self.followers.add(name)
-                self._grids[name] = request.every, request.first
-                self._leads[name] = request.lead
+                self._wants[name] = request
                 if not request.remote:
                     self.asked_for.add(name)
             case bus.Leave(name=name):
                 self.followers.discard(name)
-                self._grids.pop(name, None)
-                self._leads.pop(name, None)
+                self._wants.pop(name, None)
         return state, ()
 
     def status(self) -> dict[str, Any]:

@@ -120,9 +120,7 @@ class Publisher:
             raise WireError(f"topic {topic!r} does not belong to this message; it goes out as {expected!r}")
         live = isinstance(message, Samples)
         seq = message.seq if live else self._next_seq.get(topic, 0)
-        described, views = describe_arrays(arrays or {})
-        message = msgspec.structs.replace(message, seq=seq, publisher=self._life, arrays=described, retained=False)
-        header, buffers = encode_header(message), [bytes(view) for view in views]
+        message, header, buffers = self._encoded(message, seq, arrays or {})
         self.service()  # last, so that who just came gets the description and the value before this one first
         if not live:
             self._next_seq[topic] = seq + 1
@@ -134,10 +132,7 @@ class Publisher:
 
     def rehearse(self, message: Message, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Go through what `send` does, and send nothing: shortly before a message whose time counts."""
-        described, views = describe_arrays(arrays)
-        encode_header(msgspec.structs.replace(message, publisher=self._life, arrays=described))
-        for view in views:
-            bytes(view)
+        self._encoded(message, message.seq, arrays)
         self.service()
 
     def describe(self, message: Description) -> int:
@@ -158,6 +153,14 @@ class Publisher:
                 self._note(report)
         if prefixes:
             self._resend(tuple(prefixes))
+
+    def _encoded(
+        self, message: Message, seq: int, arrays: Mapping[str, NDArray[Any]]
+    ) -> tuple[Message, bytes, list[bytes]]:
+        """A message as it goes out, its header, and its arrays."""
+        described, views = describe_arrays(arrays)
+        message = msgspec.structs.replace(message, seq=seq, publisher=self._life, arrays=described, retained=False)
+        return message, encode_header(message), [bytes(view) for view in views]
 
     def _resend(self, prefixes: tuple[bytes, ...]) -> None:
         wanted = [topic for topic in self._retained if topic.encode().startswith(prefixes)]
